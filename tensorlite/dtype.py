@@ -1,0 +1,79 @@
+"""The number formats, under PyTorch's names, and how they mix.
+
+float32 is the default. A result keeps the format of its inputs; where they differ, PyTorch's rule
+decides (https://docs.pytorch.org/docs/stable/tensor_attributes.html, "type promotion"): the highest
+*category* wins (bool < integer < floating < complex), and within it only operands with dimensions count,
+then 0-dimensional ones, then Python numbers. So `float32 * int64` is float32, where NumPy says float64.
+"""
+
+from __future__ import annotations
+
+from functools import cache, reduce
+from typing import Any
+
+import numpy as np
+
+float16 = half = np.dtype("float16")
+float32 = np.dtype("float32")
+float64 = double = np.dtype("float64")
+complex128 = np.dtype("complex128")
+int8 = np.dtype("int8")
+int16 = np.dtype("int16")
+int32 = np.dtype("int32")
+int64 = long = np.dtype("int64")
+uint8 = np.dtype("uint8")
+uint16 = np.dtype("uint16")
+uint32 = np.dtype("uint32")
+bool_ = np.dtype("bool")
+
+DEFAULT = float32
+_CATEGORY = {"b": 0, "u": 1, "i": 1, "f": 2, "c": 3}
+_PYTHON = {bool: bool_, int: int64, float: DEFAULT, complex: complex128}
+
+
+def is_floating(dtype: np.dtype) -> bool:
+    """Whether Tensors of this dtype can carry a gradient: floats can, and complex numbers (used for the
+    complex step alone), integers cannot."""
+    return dtype.kind in "fc"
+
+
+def common(operands: list[Any], floating: bool = False) -> np.dtype:
+    """The dtype in which an op on `operands` (arrays and Python numbers) computes.
+
+    `floating`: the op is a function of real numbers (exp, divide), so integers become float32.
+    """
+    ranked: tuple[list[np.dtype], ...] = ([], [], [])  # arrays with dimensions; 0-dimensional; Python numbers
+    for x in operands:
+        if hasattr(x, "dtype"):
+            ranked[0 if x.ndim else 1].append(x.dtype)
+        else:
+            ranked[2].append(_PYTHON.get(type(x), DEFAULT))
+    return _common(tuple(map(tuple, ranked)), floating)
+
+
+@cache
+def _common(groups: tuple[tuple[np.dtype, ...], ...], floating: bool) -> np.dtype:
+    result: np.dtype | None = None
+    for group in filter(None, groups):
+        category = max(_CATEGORY[dtype.kind] for dtype in group)
+        if result is None or category > _CATEGORY[result.kind]:
+            result = reduce(np.promote_types, (dtype for dtype in group if _CATEGORY[dtype.kind] == category))
+    if result is None or (floating and not is_floating(result)):
+        return DEFAULT
+    return result
+
+
+def promote(operands: list[Any], floating: bool = False) -> list[Any]:
+    """`operands` in the one dtype in which they mix. Python numbers stay as they are: they never change
+    an array's dtype within its category (NumPy's rule too)."""
+    first = getattr(operands[0], "dtype", None)
+    if first is not None and first.kind == "f":
+        for x in operands:
+            if getattr(x, "dtype", first) is not first or isinstance(x, (np.generic, complex)):
+                break
+        else:
+            return operands  # the usual case: nothing to do
+    operands = [x.item() if isinstance(x, np.generic) else x for x in operands]
+    dtype = common(operands, floating)
+    numbers = not any(hasattr(x, "dtype") for x in operands)
+    return [x.astype(dtype, copy=False) if hasattr(x, "dtype") else dtype.type(x) if numbers else x for x in operands]

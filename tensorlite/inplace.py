@@ -1,0 +1,122 @@
+"""Methods that end in `_` and `x[i] = y`: a leaf is written in place, an interior Tensor gets a new node.
+
+The memory of what a node computed is never written, since other nodes may keep it: inside the graph `x.add_(y)`
+makes the name x stand for x + y. Where a view would still show the old numbers, it raises instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from . import random
+from .device import device_of, xp
+from .mode import is_grad_enabled
+from .ops.arithmetic import add, divide, multiply, power, subtract, where
+from .ops.indexing import _index, _setitem
+from .tensor import Tensor, array_of, method, written
+
+
+def _replace(x: Tensor, compute: Callable[[], Any], name: str) -> Tensor:
+    """x, with what `compute` gives in the place of its numbers."""
+    if x._requires_grad and x.node is None and is_grad_enabled():
+        raise RuntimeError(
+            f"{name}: this leaf requires a gradient, so it cannot be changed while recording; do it under no_grad()"
+        )
+    value = compute()
+    if isinstance(value, Tensor) and value.shape != x.shape:
+        raise RuntimeError(f"{name}: the result has shape {value.shape}, which does not fit into a Tensor of shape {x.shape}")
+    if x.node is None and not (isinstance(value, Tensor) and value.node is not None):
+        x.array[...] = array_of(value)
+        return written(x)
+    if x.node is not None and not is_grad_enabled():
+        raise RuntimeError(
+            f"{name}: this Tensor is the result of [{x.node.op.name}], and other nodes may need its numbers; "
+            "use .detach().clone() for a copy that may be written"
+        )
+    if x.version is not None and x.version.shared:
+        raise RuntimeError(
+            f"{name}: this Tensor shares its memory with a view, which would not see the change; "
+            f"use the form that returns a new Tensor, x = x.{name.rstrip('_')}(…)"
+        )
+    value = value.to(x.dtype)
+    x.array, x.node, x.index, x._requires_grad, x.hooks = value.array, value.node, value.index, True, None
+    return x
+
+
+def _define(name: str, function: Callable) -> None:
+    def inplace(self: Tensor, *args: Any, **options: Any) -> Tensor:
+        return _replace(self, lambda: function(self, *args, **options), name)
+
+    inplace.__name__ = name
+    inplace.__doc__ = f"`{name.rstrip('_')}` in place."
+    method(inplace)
+
+
+def _add(x: Tensor, other: Any, alpha: float = 1) -> Tensor:
+    return add(x, other if alpha == 1 else other * alpha)
+
+
+def _sub(x: Tensor, other: Any, alpha: float = 1) -> Tensor:
+    return subtract(x, other if alpha == 1 else other * alpha)
+
+
+_define("add_", _add)
+_define("sub_", _sub)
+_define("mul_", multiply)
+_define("div_", divide)
+_define("pow_", power)
+_define("masked_fill_", lambda x, mask, value: x.masked_fill(mask, value))
+_define("copy_", lambda x, source: source.to(x.dtype).expand(x.shape))
+_define("addcmul_", lambda x, a, b, value=1: x + a * b * value)
+_define("addcdiv_", lambda x, a, b, value=1: x + a / b * value)
+_define("lerp_", lambda x, end, weight: x + (end - x) * weight)
+
+for _name, _method in {"iadd": "add_", "isub": "sub_", "imul": "mul_", "itruediv": "div_", "ipow": "pow_"}.items():
+    setattr(Tensor, f"__{_name}__", getattr(Tensor, _method))
+
+
+@method
+def fill_(self: Tensor, value: Any) -> Tensor:
+    """Every element set to value."""
+    return _replace(self, lambda: where(xp(self.array).ones(self.shape, bool), value, self.detach()), "fill_")
+
+
+@method
+def zero_(self: Tensor) -> Tensor:
+    """Every element set to 0."""
+    return fill_(self, 0)
+
+
+@method
+def normal_(self: Tensor, mean: float = 0.0, std: float = 1.0, *, generator: Any = None) -> Tensor:
+    """Filled with normally distributed numbers."""
+    source = generator or random.default_generator(device_of(self.array))
+    return _replace(self, lambda: random.normal(self.shape, mean, std, self.dtype, source), "normal_")
+
+
+@method
+def uniform_(self: Tensor, a: float = 0.0, b: float = 1.0, *, generator: Any = None) -> Tensor:
+    """Filled with numbers from [a, b), all equally likely."""
+    source = generator or random.default_generator(device_of(self.array))
+    return _replace(self, lambda: random.uniform(self.shape, a, b, self.dtype, source), "uniform_")
+
+
+@method
+def __setitem__(self: Tensor, index: Any, value: Any) -> None:
+    index = _index(index)
+    if self.node is None and not (is_grad_enabled() and (self._requires_grad or getattr(value, "requires_grad", False))):
+        self.array[index] = array_of(value)
+        written(self)
+        return
+
+    def computed() -> Tensor:
+        place = np.zeros(self.shape, bool) if xp(self.array) is np else xp(self.array).zeros(self.shape, bool)
+        place[index] = True
+        shape = self.array[index].shape
+        new = value.to(self.dtype).expand(shape) if isinstance(value, Tensor) else xp(self.array).full(shape, value, self.dtype)
+        return where(place, _setitem(new, index=index, shape=self.shape), self)
+
+    _replace(self, computed, "__setitem__")

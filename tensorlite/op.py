@@ -1,0 +1,290 @@
+"""An op is a row: its forward, and per input the derivative, written as mathematics.
+
+    multiply = Op("multiply", lambda a, b: a * b,  da=lambda g, b: g * b,  db=lambda g, a: g * a)
+
+Positional parameters of the forward are its inputs (Tensors, arrays, numbers or None), keyword-only ones its
+attributes. `d<input>` gives the gradient of an input from `g`, the gradient of the output. The other
+parameters of a row say what it needs, and so what is kept for the backward:
+
+    an input's name      its array                     y              the output
+    <input>_shape        its shape only                an attribute   its value
+    a residual's name    what the forward returned after y, in the order of `residual=`
+    wants                (joint rules) per input, whether it wants a gradient
+
+An input without a row is not differentiable. One joint rule `d=` may replace the rows where they share
+work; it returns a gradient (or None) per input. Rows use operators, methods and ops that arrays and Tensors
+both have: called with arrays they give the gradient, called with Tensors the gradient of the gradient.
+The engine undoes broadcasting and dtype changes; a row never does.
+
+A declaration is checked when it is made: a parameter that is none of the above is a TypeError.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import MethodType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .device import device_of
+from .dtype import promote
+from .node import apply
+
+OPS: dict[str, Op] = {}
+
+Getter = Callable[[Sequence[Any], dict[str, Any], Any, tuple[bool, ...]], Any]  # arrays, attributes, outputs, wants
+
+
+class OpError(RuntimeError, ValueError):
+    """An op refused its inputs. Both what PyTorch raises here (RuntimeError) and NumPy (ValueError)."""
+
+
+class Plan(NamedTuple):
+    """For one combination of inputs that want a gradient: what to keep, and which rows to run."""
+
+    keep: tuple[tuple[str, Getter], ...]
+    watch: tuple[tuple[str, slice], ...]  # kept inputs, whose memory must not change until backward
+    rows: tuple[tuple[int, Callable, tuple[str, ...]], ...]  # input (-1: all), row, names of its arguments
+    holds: bool  # whether an array is kept, not only shapes and attributes
+
+
+class Implementation:
+    """One way of computing an op: a forward, its rows or its joint rule, and the residual they share."""
+
+    def __init__(self, op: Op, forward: Callable, joint: Callable | None, rows: dict[str, Callable], residual: Sequence[str]):
+        self.op = op
+        self.forward = forward
+        self.joint = joint
+        self.residual = tuple(residual)
+        self.rows = {self._input_of(key): row for key, row in rows.items()}
+        if joint is not None and rows:
+            raise TypeError(f"{op.name}: give either rows ({', '.join(rows)}) or one joint rule d=, not both")
+        self.getters = self._getters()
+        for row in self._functions():
+            self._check(row)
+        self.plans: dict[tuple[bool, ...], Plan] = {}
+
+    def _functions(self) -> list[Callable]:
+        return list(self.rows.values()) if self.joint is None else [self.joint]
+
+    def _input_of(self, key: str) -> str:
+        if not key.startswith("d") or key[1:] not in self.op.inputs:
+            raise TypeError(f"{self.op.name}: {key!r} is not d<input>; the inputs are {', '.join(self.op.inputs)}")
+        return key[1:]
+
+    def _getters(self) -> dict[str, Getter]:
+        """Every name a row may use, and where its value comes from."""
+        op = self.op
+        getters: dict[str, Getter] = {}
+        for i, name in enumerate(op.inputs):
+            if name == op.variadic:
+                getters[name] = lambda arrays, _attributes, _outputs, _wants, i=i: tuple(arrays[i:])
+                getters[f"{name}_shape"] = lambda arrays, _attributes, _outputs, _wants, i=i: tuple(map(np.shape, arrays[i:]))
+            else:
+                getters[name] = lambda arrays, _attributes, _outputs, _wants, i=i: arrays[i]
+                getters[f"{name}_shape"] = lambda arrays, _attributes, _outputs, _wants, i=i: np.shape(arrays[i])
+        for name in op.attributes:
+            getters[name] = lambda _arrays, attributes, _outputs, _wants, name=name: attributes[name]
+        for i, name in enumerate(("y", *self.residual)):
+            getters[name] = lambda _arrays, _attributes, outputs, _wants, i=i: outputs[i]
+        if self.joint is not None:
+            getters["wants"] = lambda _arrays, _attributes, _outputs, wants: wants
+        return getters
+
+    def _check(self, row: Callable) -> None:
+        names = list(inspect.signature(row).parameters)
+        unknown = [name for name in names[1:] if name not in self.getters]
+        if not names or names[0] != "g":
+            raise TypeError(f"{self.op.name}: a row's first parameter is g, the gradient of the output; got {names}")
+        if unknown:
+            raise TypeError(
+                f"{self.op.name}: a row asks for {', '.join(map(repr, unknown))}, which is none of {', '.join(sorted(self.getters))}"
+            )
+
+    def differentiable(self, i: int) -> bool:
+        """Whether input number i has a derivative."""
+        return self.joint is not None or self.op.input_name(i) in self.rows
+
+    def plan(self, wants: tuple[bool, ...]) -> Plan:
+        plan = self.plans.get(wants)
+        if plan is None:
+            plan = self.plans[wants] = self._plan(wants)
+        return plan
+
+    def _plan(self, wants: tuple[bool, ...]) -> Plan:
+        if self.joint is not None:
+            rows = [(-1, self.joint, tuple(inspect.signature(self.joint).parameters)[1:])]
+        else:
+            rows = [
+                (i, row, tuple(inspect.signature(row).parameters)[1:])
+                for i, wanted in enumerate(wants)
+                if wanted
+                for row in [self.rows[self.op.input_name(i)]]
+            ]
+        names = {name: None for _, _, arguments in rows for name in arguments}
+        if self.op.replays:  # create_graph composes the op anew from all its inputs
+            names |= dict.fromkeys((*self.op.inputs, *self.op.attributes))
+        elif self is not self.op.plain:  # create_graph runs the plain rows
+            names |= {name: None for name, _ in self.op.plain.plan(wants).keep}
+        watch = tuple((name, self.op.position(name)) for name in names if name in self.op.inputs)
+        holds = bool(watch) or not {"y", *self.residual}.isdisjoint(names)
+        return Plan(tuple((name, self.getters[name]) for name in names), watch, tuple(rows), holds)
+
+
+class Op:
+    """A differentiable operation on arrays and Tensors.
+
+    name        its name in messages, in the profiler and in `OPS`
+    forward     inputs (positional) and attributes (keyword-only) -> y, or (y, *residual) if `residual` is given
+    d           the joint rule, instead of rows
+    residual    names of what the forward returns after y, for the rows
+    reference   the same op composed of other ops on Tensors: its oracle, and how it is differentiated twice
+    view        y may share memory with the first input
+    several     y is a tuple of outputs; `g` is a tuple too
+    expects     what the inputs must look like, for error messages
+    rows        d<input>=row
+
+    Raises TypeError if a row asks for something it cannot have, ValueError if the name is taken.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        forward: Callable,
+        *,
+        d: Callable | None = None,
+        residual: Sequence[str] = (),
+        reference: Callable | None = None,
+        view: bool = False,
+        several: bool = False,
+        expects: str = "",
+        **rows: Callable,
+    ):
+        parameters = inspect.signature(forward).parameters.values()
+        self.name = self.__name__ = self.__qualname__ = name
+        self.__module__ = forward.__module__
+        self.__doc__ = inspect.getdoc(forward)
+        self.__signature__ = inspect.signature(forward)
+        self.inputs = tuple(p.name for p in parameters if p.kind is not p.KEYWORD_ONLY)
+        self.variadic = next((p.name for p in parameters if p.kind is p.VAR_POSITIONAL), None)
+        self.attributes = tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
+        self.view, self.several, self.expects, self.reference = view, several, expects, reference
+        self.plain = Implementation(self, forward, d, rows, residual)
+        # A rule takes residuals for constants, which they are not, so it cannot itself be differentiated.
+        self.replays = bool(residual)
+        if self.replays and reference is None:
+            raise TypeError(f"{name}: an op with residuals needs a reference=, or create_graph could not work")
+        self.kernels: dict[str, Implementation] = {}
+        if name in OPS and OPS[name].__module__ != "__main__":
+            raise ValueError(f"an op called {name!r} exists already, in {OPS[name].__module__}; choose another name")
+        OPS[name] = self
+
+    def kernel(
+        self, device: str, forward: Callable, *, d: Callable | None = None, residual: Sequence[str] = (), **rows: Callable
+    ) -> None:
+        """Attach a faster version for "cpu" or "cuda". Its forward may return NotImplemented: then plain runs."""
+        self.kernels[device] = Implementation(self, forward, d, rows, residual)
+
+    def input_name(self, i: int) -> str:
+        return self.inputs[min(i, len(self.inputs) - 1)]
+
+    def position(self, name: str) -> slice:
+        """Where the input called `name` stands among the arguments."""
+        i = self.inputs.index(name)
+        return slice(i, None if name == self.variadic else i + 1)
+
+    def mix(self, arrays: list[Any]) -> list[Any]:
+        """The inputs in the dtype in which the op computes. Here: as they are."""
+        return arrays
+
+    def compute(self, arrays: Sequence[Any], attributes: dict[str, Any]) -> tuple[Implementation, tuple]:
+        """Run the fastest version that the level, the device and the case allow: it, and (y, *residual)."""
+        try:
+            if self.kernels and _level == "kernel":
+                kernel = self.kernels.get(device_of(arrays[0]).type)
+                if kernel is not None:
+                    outputs = kernel.forward(*arrays, **attributes)
+                    if outputs is not NotImplemented:
+                        return kernel, outputs if kernel.residual else (outputs,)
+            outputs = self.plain.forward(*arrays, **attributes)
+            return self.plain, outputs if self.plain.residual else (outputs,)
+        except OpError:
+            raise
+        except IndexError as error:
+            raise IndexError(self._complaint(error, arrays, attributes)) from error
+        except (ValueError, TypeError, RuntimeError, np.exceptions.AxisError) as error:
+            kind = TypeError if isinstance(error, TypeError) else OpError
+            raise kind(self._complaint(error, arrays, attributes)) from error
+
+    def _complaint(self, error: Exception, arrays: Sequence[Any], attributes: dict[str, Any]) -> str:
+        given = [f"{self.input_name(i)} {describe(x)}" for i, x in enumerate(arrays)]
+        given += [f"{name}={describe(x)}" for name, x in attributes.items()]
+        expected = f"\nexpected: {self.expects}" if self.expects else ""
+        return f"[{self.name}] {error}\ngiven: {', '.join(given)}{expected}"
+
+    def __call__(self, *inputs: Any, **attributes: Any) -> Any:
+        if _level == "reference" and self.reference is not None:
+            return self.reference(*inputs, **attributes)
+        return apply(self, inputs, attributes)
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        return self if instance is None else MethodType(self, instance)
+
+    def __repr__(self) -> str:
+        return f"<Op {self.name}>"
+
+
+class Mixed(Op):
+    """An op whose inputs meet as numbers, so they are brought to one dtype first (dtype.py has the rule).
+
+    aside   inputs that do not take part in the mixing (a condition)
+    """
+
+    floating = False
+
+    def __init__(self, name: str, forward: Callable, *, aside: Sequence[str] = (), **rows: Any):
+        super().__init__(name, forward, **rows)
+        self.first = len(aside)
+        if self.inputs[: self.first] != tuple(aside):
+            raise TypeError(f"{name}: the inputs set aside, {aside}, must come first; the inputs are {self.inputs}")
+
+    def mix(self, arrays: list[Any]) -> list[Any]:
+        return [*arrays[: self.first], *promote(arrays[self.first :], self.floating)]
+
+
+class Analytic(Mixed):
+    """A smooth function of real numbers: integers become float32 first."""
+
+    floating = True
+
+
+def describe(x: Any) -> str:
+    """`(2, 3) float32` for an array, the value for anything else."""
+    return f"{x.shape} {x.dtype}" if hasattr(x, "dtype") and hasattr(x, "shape") else repr(x)
+
+
+# Levels ------------------------------------------------------------------------------------------------
+
+LEVELS = ("reference", "plain", "kernel")
+_level = "kernel"
+
+
+def level() -> str:
+    return _level
+
+
+@contextmanager
+def using(name: str) -> Iterator[None]:
+    """Force a level for teaching, debugging and tests: "reference" composes fused ops of their parts,
+    "plain" runs whole-array formulas, "kernel" (the default) the fastest there is."""
+    global _level
+    if name not in LEVELS:
+        raise ValueError(f"using: there is no level {name!r}; the levels are {', '.join(LEVELS)}")
+    before, _level = _level, name
+    try:
+        yield
+    finally:
+        _level = before

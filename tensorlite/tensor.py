@@ -1,0 +1,315 @@
+"""Tensor: an array, its gradient, and a pointer to the node that made it.
+
+The class holds the data and says what it is. What a Tensor can *do* (add, matmul, backward ...) is
+attached to it, with `@method`, by the file that defines it: `Tensor.sum` stands in ops/reduction.py, once,
+as the function `tensorlite.sum` and as the method.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from .device import device, device_of, move
+from .dtype import DEFAULT, is_floating
+
+if TYPE_CHECKING:
+    from .autograd import Node
+
+F = TypeVar("F", bound=Callable)
+_new = object.__new__
+
+
+class Version:
+    """Counts the in-place writes into one piece of memory, for all Tensors that share it.
+
+    A node that keeps an array for its backward also keeps the count; if they differ later, the array
+    is not what the forward saw, and backward raises instead of computing a wrong gradient.
+    """
+
+    __slots__ = ("count", "shared")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.shared = False  # whether a view of the memory was ever taken
+
+
+class Tensor:
+    """An n-dimensional array that remembers how it was computed.
+
+    array          the numbers: a numpy.ndarray (or cupy.ndarray)
+    grad           d(loss)/d(this), a Tensor of the same shape, set by backward(); None before; leaves only
+    requires_grad  whether backward() shall compute it
+    node           the autograd.Node whose output this is; None for a leaf
+    """
+
+    array: Any
+    # Defaults on the class, so that making a Tensor sets three attributes, not eight.
+    grad: Tensor | None = None
+    node: Node | None = None
+    index: int = 0  # which output of the node this is
+    version: Version | None = None
+    hooks: list[Callable] | None = None  # called with the gradient; a leaf's (those of others are its node's)
+    _requires_grad: bool = False
+
+    __array_ufunc__ = None  # numpy_array * tensor is a Tensor's business, not NumPy's
+    parents = indices = ()  # a leaf is where the backward walk ends
+
+    def __init__(self, data: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False):
+        self.array = _as_array(data, dtype, device)
+        self.requires_grad = requires_grad
+
+    @staticmethod
+    def _of(array: Any, node: Node | None = None) -> Tensor:
+        """A Tensor around `array` itself, without the checks and copies of the constructor."""
+        out = _new(Tensor)
+        out.array = array
+        if node is not None:
+            out.node = node
+            out._requires_grad = True
+        return out
+
+    # What it is ------------------------------------------------------------------------------------
+
+    @property
+    def requires_grad(self) -> bool:
+        return self._requires_grad
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        if value and not is_floating(self.array.dtype):
+            raise RuntimeError(
+                f"requires_grad: only floating-point Tensors can have a gradient, and this one is {self.array.dtype}; "
+                "convert it with .float() first"
+            )
+        if not value and self.node is not None:
+            raise RuntimeError(
+                f"requires_grad: this Tensor is the result of {self.node.op.name}, so it requires a gradient as its "
+                "inputs do; use .detach() for a Tensor cut off from the graph"
+            )
+        self._requires_grad = bool(value)
+
+    @property
+    def is_leaf(self) -> bool:
+        return self.node is None
+
+    @property
+    def grad_fn(self) -> Node | None:
+        """The node that made this Tensor (PyTorch's name for `node`)."""
+        return self.node
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.array.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.array.dtype
+
+    @property
+    def ndim(self) -> int:
+        return self.array.ndim
+
+    @property
+    def device(self) -> device:
+        return device_of(self.array)
+
+    @property
+    def is_cuda(self) -> bool:
+        return self.device.type == "cuda"
+
+    @property
+    def nbytes(self) -> int:
+        return self.array.nbytes
+
+    @property
+    def itemsize(self) -> int:
+        return self.array.itemsize
+
+    def size(self, dim: int | None = None) -> Any:
+        """The shape, or the length of one dimension."""
+        return self.array.shape if dim is None else self.array.shape[dim]
+
+    def dim(self) -> int:
+        return self.array.ndim
+
+    def numel(self) -> int:
+        return self.array.size
+
+    def element_size(self) -> int:
+        return self.array.itemsize
+
+    def is_floating_point(self) -> bool:
+        return is_floating(self.array.dtype)
+
+    def is_contiguous(self) -> bool:
+        return bool(self.array.flags.c_contiguous)
+
+    def __len__(self) -> int:
+        if not self.array.ndim:
+            raise TypeError("len() of a 0-dimensional Tensor; use .item() for its value")
+        return len(self.array)
+
+    # In and out ------------------------------------------------------------------------------------
+
+    def numpy(self) -> np.ndarray:
+        """The numbers as a NumPy array that shares this Tensor's memory. Writes into it are not tracked.
+
+        Raises RuntimeError if the Tensor requires a gradient or lies on a GPU.
+        """
+        if self._requires_grad:
+            raise RuntimeError("numpy: this Tensor requires a gradient, which NumPy would lose; use .detach().numpy()")
+        if not isinstance(self.array, np.ndarray):
+            raise TypeError(f"numpy: this Tensor lies on {self.device}; use .cpu().numpy()")
+        return self.array
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        array = self.numpy()
+        return array if dtype is None and not copy else np.array(array, dtype=dtype, copy=copy)
+
+    def item(self) -> Any:
+        """The value of a Tensor with one element, as a Python number."""
+        if self.array.size != 1:
+            raise RuntimeError(f"item: the Tensor has {self.array.size} elements (shape {self.shape}), not one")
+        return self.array.item()
+
+    def tolist(self) -> Any:
+        return self.array.tolist()
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __index__(self) -> int:
+        if self.array.size != 1 or self.array.dtype.kind not in "iu":
+            raise TypeError(f"only integer Tensors of one element can be an index, not {self.dtype} of shape {self.shape}")
+        return self.array.item()
+
+    def __bool__(self) -> bool:
+        if self.array.size != 1:
+            raise RuntimeError(
+                f"the truth of a Tensor with {self.array.size} elements is ambiguous; use .any() or .all()"
+            )
+        return bool(self.array.item())
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if self.array.ndim == 0 and spec else format(repr(self), spec)
+
+    def __repr__(self) -> str:
+        numbers = self.array if isinstance(self.array, np.ndarray) else self.array.get()
+        text = np.array2string(numbers, precision=4, separator=", ", prefix="tensor(", threshold=1000, edgeitems=3)
+        notes = [f"size={self.shape}"] if not numbers.size else []
+        if self.is_cuda:
+            notes.append(f"device='{self.device}'")
+        if self.dtype not in (DEFAULT, np.dtype("int64"), np.dtype("bool")):
+            notes.append(f"dtype={self.dtype}")
+        if self.node is not None:
+            notes.append(f"grad_fn=<{self.node.op.name}>")
+        elif self._requires_grad:
+            notes.append("requires_grad=True")
+        return f"tensor({', '.join([text, *notes])})"
+
+    def __hash__(self) -> int:  # == compares elements, so Tensors in sets and dictionaries go by identity
+        return id(self)
+
+    def __deepcopy__(self, memo: dict) -> Tensor:
+        if self.node is not None:
+            raise RuntimeError("deepcopy: only leaf Tensors can be copied with their gradient; use .detach().clone()")
+        twin = _new(type(self))
+        twin.array = self.array.copy()
+        twin._requires_grad = self._requires_grad
+        if self.grad is not None:
+            twin.grad = Tensor._of(self.grad.array.copy())
+        memo[id(self)] = twin
+        return twin
+
+    # Cut off from the graph ------------------------------------------------------------------------
+
+    def detach(self) -> Tensor:
+        """A leaf with the same memory that requires no gradient."""
+        return share(Tensor._of(self.array), self)
+
+    @property
+    def data(self) -> Tensor:
+        """As in PyTorch: the Tensor without its graph. Assigning replaces the numbers."""
+        return self.detach()
+
+    @data.setter
+    def data(self, value: Tensor) -> None:
+        if self.node is not None:
+            raise RuntimeError("data: only a leaf's numbers can be replaced; this is the result of " + self.node.op.name)
+        self.array = value.array
+        written(self)
+
+    def requires_grad_(self, requires_grad: bool = True) -> Tensor:
+        self.requires_grad = requires_grad
+        return self
+
+    if TYPE_CHECKING:  # the methods that other files attach
+
+        def __getattr__(self, name: str) -> Any: ...
+        def __add__(self, other: Any) -> Tensor: ...
+        def __radd__(self, other: Any) -> Tensor: ...
+        def __sub__(self, other: Any) -> Tensor: ...
+        def __rsub__(self, other: Any) -> Tensor: ...
+        def __mul__(self, other: Any) -> Tensor: ...
+        def __rmul__(self, other: Any) -> Tensor: ...
+        def __truediv__(self, other: Any) -> Tensor: ...
+        def __rtruediv__(self, other: Any) -> Tensor: ...
+        def __pow__(self, other: Any) -> Tensor: ...
+        def __matmul__(self, other: Any) -> Tensor: ...
+        def __neg__(self) -> Tensor: ...
+        def __getitem__(self, index: Any) -> Tensor: ...
+        def __setitem__(self, index: Any, value: Any) -> None: ...
+        def __iter__(self) -> Any: ...
+
+
+def method(function: F) -> F:
+    """Attach a function as a method of Tensor, under its own name."""
+    setattr(Tensor, function.__name__, function)
+    return function
+
+
+def share(view: Tensor, source: Tensor) -> Tensor:
+    """Note that two Tensors share memory, so that a write into one is seen as a write into the other."""
+    if source.version is None:
+        source.version = Version()
+    source.version.shared = True
+    view.version = source.version
+    return view
+
+
+def written(x: Tensor) -> Tensor:
+    """Note that `x.array` was written in place."""
+    if x.version is None:
+        x.version = Version()
+    x.version.count += 1
+    return x
+
+
+def _as_array(data: Any, dtype: Any, where: Any) -> Any:
+    """A new array of `data`'s numbers. Python floats become float32; what has a dtype keeps it."""
+    data = array_of(data)
+    if hasattr(data, "dtype"):
+        array = data.astype(dtype or data.dtype, copy=True)
+    else:
+        array = np.array(_plain(data))
+        if array.dtype.kind not in "biufc":
+            raise TypeError(f"tensor: cannot make numbers of {type(data).__name__} {str(data)[:60]!r}")
+        if dtype is not None or array.dtype == np.float64:
+            array = array.astype(dtype or DEFAULT)
+    return array if where is None else move(array, where)
+
+
+def _plain(data: Any) -> Any:
+    """Nested lists with the Tensors inside them turned into arrays."""
+    return [_plain(x) for x in data] if isinstance(data, (list, tuple)) else array_of(data)
+
+
+def array_of(x: Any) -> Any:
+    """The array inside a Tensor; anything else as it is."""
+    return x.array if isinstance(x, Tensor) else x
