@@ -9,26 +9,44 @@
 Where tensorlite has a thing it has PyTorch's name, argument order, default and behaviour.
 """
 
+from importlib.util import find_spec as _find_spec
 from math import inf, nan, pi
 
+from . import cuda, data, nn, optim
 from . import inplace as _inplace  # attaches the methods that end in _
 from .autograd import grad
 from .creation import *
 from .device import device
-from .dtype import (
-    double, float16, float32, float64, half, int8, int16, int32, int64, long, uint8, uint16, uint32,
-)  # fmt: skip
 from .dtype import bool_ as bool
+from .dtype import (
+    double,
+    float16,
+    float32,
+    float64,
+    half,
+    int8,
+    int16,
+    int32,
+    int64,
+    long,
+    uint8,
+    uint16,
+    uint32,
+)  # fmt: skip
 from .mode import Hook, enable_grad, hooked, is_grad_enabled, no_grad, set_grad_enabled
 from .op import OPS, Analytic, Mixed, Op, OpError, level, using
 from .ops import *
 from .random import Generator, default_generator, get_rng_state, manual_seed, set_rng_state
+from .serialize import load, save
 from .tensor import Tensor
 
-
+if _find_spec("tensorlite.kernels"):  # without the folder everything runs, slower
+    from . import kernels
 
 __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> object:
-    raise AttributeError(f"tensorlite has no {name!r}: it has the part of PyTorch's surface that a GPT needs; tensorlite.OPS lists the ops")
+    raise AttributeError(
+        f"tensorlite has no {name!r}: it has the part of PyTorch's surface that a GPT needs; tensorlite.OPS lists the ops"
+    )

@@ -26,7 +26,6 @@ from .mode import set_grad_enabled
 from .node import SCALARS, Node, overlap
 from .tensor import Tensor, array_of, method, written
 
-
 # Walking back ------------------------------------------------------------------------------------------
 
 
@@ -268,7 +267,9 @@ def _seed(y: Tensor, gradient: Any, caller: str) -> Any:
         return xp(y.array).ones_like(y.array)
     array = array_of(gradient)
     if np.shape(array) != y.shape:
-        raise RuntimeError(f"{caller}: the gradient given has shape {np.shape(array)}; expected that of the Tensor, {y.shape}")
+        raise RuntimeError(
+            f"{caller}: the gradient given has shape {np.shape(array)}; expected that of the Tensor, {y.shape}"
+        )
     return xp(y.array).asarray(array, dtype=y.dtype)
 
 
@@ -320,7 +321,9 @@ def grad(
     given = grad_outputs if isinstance(grad_outputs, (list, tuple)) else [grad_outputs] * len(outputs)
     for i, x in enumerate(inputs):
         if not x.requires_grad:
-            raise RuntimeError(f"grad: input {i} (shape {x.shape}) does not require a gradient; set requires_grad=True on it")
+            raise RuntimeError(
+                f"grad: input {i} (shape {x.shape}) does not require a gradient; set requires_grad=True on it"
+            )
     seeds = [_seed(y, g, "grad") for y, g in zip(outputs, given, strict=True)]
     with set_grad_enabled(create_graph):
         if create_graph:
@@ -329,7 +332,9 @@ def grad(
         found = _walk(outputs, seeds, inputs, retain, create_graph)
     for i, g in enumerate(found):
         if g is None and not allow_unused:
-            raise RuntimeError(f"grad: no output depends on input {i} (shape {inputs[i].shape}); allow_unused=True gives None for it")
+            raise RuntimeError(
+                f"grad: no output depends on input {i} (shape {inputs[i].shape}); allow_unused=True gives None for it"
+            )
     # Two inputs, or an input and the caller, may have been handed one array: each gets its own.
     return tuple([g if g is None or isinstance(g, Tensor) else Tensor._of(g.copy()) for g in found])
 
@@ -362,7 +367,7 @@ def register_hook(self: Tensor, hook: Callable[[Tensor], Tensor | None]) -> Hand
     place = self.node or self
     if place.hooks is None:
         place.hooks = []
-    entry = (self.index, hook)
+    entry: Any = (self.index, hook)  # a leaf has one output, number 0
     place.hooks.append(entry)
     return Handle(place.hooks, entry)
 

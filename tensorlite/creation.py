@@ -31,7 +31,11 @@ def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
     """`data` as a Tensor, without a copy where that is possible."""
     if isinstance(data, Tensor):
         return data.to(dtype=dtype, device=device)
-    return from_numpy(data).to(dtype=dtype, device=device) if isinstance(data, np.ndarray) else Tensor(data, dtype=dtype, device=device)
+    return (
+        from_numpy(data).to(dtype=dtype, device=device)
+        if isinstance(data, np.ndarray)
+        else Tensor(data, dtype=dtype, device=device)
+    )
 
 
 def from_numpy(ndarray: np.ndarray) -> Tensor:
@@ -90,12 +94,16 @@ def _source(generator: random.Generator | None, device: Any) -> random.Generator
     return generator or random.default_generator(device)
 
 
-def rand(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False, generator: Any = None) -> Tensor:
+def rand(
+    *size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False, generator: Any = None
+) -> Tensor:
     """Uniform on [0, 1)."""
     return _made(random.uniform(_ints(size), 0, 1, dtype, _source(generator, device)), requires_grad)
 
 
-def randn(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False, generator: Any = None) -> Tensor:
+def randn(
+    *size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False, generator: Any = None
+) -> Tensor:
     """Normal with mean 0 and variance 1."""
     return _made(random.normal(_ints(size), 0, 1, dtype, _source(generator, device)), requires_grad)
 
@@ -108,7 +116,9 @@ def randn_like(input: Tensor) -> Tensor:
     return randn(input.shape, dtype=input.dtype, device=input.device)
 
 
-def randint(low: int, high: Any = None, size: Any = None, *, dtype: Any = None, device: Any = None, generator: Any = None) -> Tensor:
+def randint(
+    low: int, high: Any = None, size: Any = None, *, dtype: Any = None, device: Any = None, generator: Any = None
+) -> Tensor:
     """randint(high, size) or randint(low, high, size): integers from [low, high), all equally likely."""
     if size is None:
         low, high, size = 0, low, high
@@ -127,8 +137,15 @@ def multinomial(input: Tensor, num_samples: int, replacement: bool = False, *, g
     a row without any, or more samples than there are non-zero weights.
     """
     weights = input.detach().cpu().array.astype(np.float64)
-    if weights.ndim not in (1, 2) or not np.isfinite(weights).all() or (weights < 0).any() or (weights.sum(-1) <= 0).any():
-        raise ValueError("multinomial: each row must hold finite weights >= 0, not all of them 0, in one or two dimensions")
+    if (
+        weights.ndim not in (1, 2)
+        or not np.isfinite(weights).all()
+        or (weights < 0).any()
+        or (weights.sum(-1) <= 0).any()
+    ):
+        raise ValueError(
+            "multinomial: each row must hold finite weights >= 0, not all of them 0, in one or two dimensions"
+        )
     if not replacement and num_samples > np.count_nonzero(weights, axis=-1).min():
         raise ValueError(f"multinomial: cannot draw {num_samples} different indices, fewer have a weight above 0")
     numbers = _source(generator, "cpu").numbers

@@ -19,12 +19,13 @@ class device:
     """
 
     __slots__ = ("index", "type")
+    type: str
+    index: int | None
 
     def __init__(self, name: str | device, index: int | None = None):
-        if isinstance(name, device):
-            self.type, self.index = name.type, name.index
-            return
-        kind, _, number = str(name).partition(":")
+        if not isinstance(name, str):
+            name, index = name.type, name.index
+        kind, _, number = name.partition(":")
         if kind not in ("cpu", "cuda") or (number and not number.isdigit()):
             raise ValueError(f"device: {name!r} is not a device; use 'cpu', 'cuda' or 'cuda:N'")
         self.type = kind
@@ -67,7 +68,9 @@ def library(where: device | str | None) -> ModuleType:
             f"device {str(where)!r} needs CuPy: pip install 'tensorlite[cuda13]' (or [cuda12] for a driver of CUDA 12)"
         ) from None
     if not cupy.cuda.is_available():
-        raise RuntimeError(f"device {str(where)!r}: CuPy is installed, but it finds no NVIDIA GPU or no driver; use device='cpu'")
+        raise RuntimeError(
+            f"device {str(where)!r}: CuPy is installed, but it finds no NVIDIA GPU or no driver; use device='cpu'"
+        )
     return cupy
 
 

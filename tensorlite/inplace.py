@@ -16,7 +16,7 @@ from .device import device_of, xp
 from .mode import is_grad_enabled
 from .ops.arithmetic import add, divide, multiply, power, subtract, where
 from .ops.indexing import _index, _setitem
-from .tensor import Tensor, array_of, method, written
+from .tensor import Tensor, array_of, attach, method, written
 
 
 def _replace(x: Tensor, compute: Callable[[], Any], name: str) -> Tensor:
@@ -27,7 +27,9 @@ def _replace(x: Tensor, compute: Callable[[], Any], name: str) -> Tensor:
         )
     value = compute()
     if isinstance(value, Tensor) and value.shape != x.shape:
-        raise RuntimeError(f"{name}: the result has shape {value.shape}, which does not fit into a Tensor of shape {x.shape}")
+        raise RuntimeError(
+            f"{name}: the result has shape {value.shape}, which does not fit into a Tensor of shape {x.shape}"
+        )
     if x.node is None and not (isinstance(value, Tensor) and value.node is not None):
         x.array[...] = array_of(value)
         return written(x)
@@ -46,13 +48,13 @@ def _replace(x: Tensor, compute: Callable[[], Any], name: str) -> Tensor:
     return x
 
 
-def _define(name: str, function: Callable) -> None:
+def _define(name: str, function: Callable) -> Callable:
     def inplace(self: Tensor, *args: Any, **options: Any) -> Tensor:
         return _replace(self, lambda: function(self, *args, **options), name)
 
     inplace.__name__ = name
     inplace.__doc__ = f"`{name.rstrip('_')}` in place."
-    method(inplace)
+    return method(inplace)
 
 
 def _add(x: Tensor, other: Any, alpha: float = 1) -> Tensor:
@@ -63,19 +65,17 @@ def _sub(x: Tensor, other: Any, alpha: float = 1) -> Tensor:
     return subtract(x, other if alpha == 1 else other * alpha)
 
 
-_define("add_", _add)
-_define("sub_", _sub)
-_define("mul_", multiply)
-_define("div_", divide)
-_define("pow_", power)
+add_ = _define("add_", _add)
+sub_ = _define("sub_", _sub)
+mul_ = _define("mul_", multiply)
+div_ = _define("div_", divide)
+pow_ = _define("pow_", power)
 _define("masked_fill_", lambda x, mask, value: x.masked_fill(mask, value))
 _define("copy_", lambda x, source: source.to(x.dtype).expand(x.shape))
 _define("addcmul_", lambda x, a, b, value=1: x + a * b * value)
 _define("addcdiv_", lambda x, a, b, value=1: x + a / b * value)
 _define("lerp_", lambda x, end, weight: x + (end - x) * weight)
 
-for _name, _method in {"iadd": "add_", "isub": "sub_", "imul": "mul_", "itruediv": "div_", "ipow": "pow_"}.items():
-    setattr(Tensor, f"__{_name}__", getattr(Tensor, _method))
 
 
 @method
@@ -104,10 +104,11 @@ def uniform_(self: Tensor, a: float = 0.0, b: float = 1.0, *, generator: Any = N
     return _replace(self, lambda: random.uniform(self.shape, a, b, self.dtype, source), "uniform_")
 
 
-@method
-def __setitem__(self: Tensor, index: Any, value: Any) -> None:
+def _set_item(self: Tensor, index: Any, value: Any) -> None:
     index = _index(index)
-    if self.node is None and not (is_grad_enabled() and (self._requires_grad or getattr(value, "requires_grad", False))):
+    if self.node is None and not (
+        is_grad_enabled() and (self._requires_grad or getattr(value, "requires_grad", False))
+    ):
         self.array[index] = array_of(value)
         written(self)
         return
@@ -116,7 +117,14 @@ def __setitem__(self: Tensor, index: Any, value: Any) -> None:
         place = np.zeros(self.shape, bool) if xp(self.array) is np else xp(self.array).zeros(self.shape, bool)
         place[index] = True
         shape = self.array[index].shape
-        new = value.to(self.dtype).expand(shape) if isinstance(value, Tensor) else xp(self.array).full(shape, value, self.dtype)
+        new = (
+            value.to(self.dtype).expand(shape)
+            if isinstance(value, Tensor)
+            else xp(self.array).full(shape, value, self.dtype)
+        )
         return where(place, _setitem(new, index=index, shape=self.shape), self)
 
     _replace(self, computed, "__setitem__")
+
+
+attach(__iadd__=add_, __isub__=sub_, __imul__=mul_, __itruediv__=div_, __ipow__=pow_, __setitem__=_set_item)

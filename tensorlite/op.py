@@ -54,7 +54,9 @@ class Plan(NamedTuple):
 class Implementation:
     """One way of computing an op: a forward, its rows or its joint rule, and the residual they share."""
 
-    def __init__(self, op: Op, forward: Callable, joint: Callable | None, rows: dict[str, Callable], residual: Sequence[str]):
+    def __init__(
+        self, op: Op, forward: Callable, joint: Callable | None, rows: dict[str, Callable], residual: Sequence[str]
+    ):
         self.op = op
         self.forward = forward
         self.joint = joint
@@ -77,21 +79,16 @@ class Implementation:
 
     def _getters(self) -> dict[str, Getter]:
         """Every name a row may use, and where its value comes from."""
-        op = self.op
         getters: dict[str, Getter] = {}
-        for i, name in enumerate(op.inputs):
-            if name == op.variadic:
-                getters[name] = lambda arrays, _attributes, _outputs, _wants, i=i: tuple(arrays[i:])
-                getters[f"{name}_shape"] = lambda arrays, _attributes, _outputs, _wants, i=i: tuple(map(np.shape, arrays[i:]))
+        for i, name in enumerate(self.op.inputs):
+            if name == self.op.variadic:
+                getters[name], getters[f"{name}_shape"] = _inputs_from(i), _shapes_from(i)
             else:
-                getters[name] = lambda arrays, _attributes, _outputs, _wants, i=i: arrays[i]
-                getters[f"{name}_shape"] = lambda arrays, _attributes, _outputs, _wants, i=i: np.shape(arrays[i])
-        for name in op.attributes:
-            getters[name] = lambda _arrays, attributes, _outputs, _wants, name=name: attributes[name]
-        for i, name in enumerate(("y", *self.residual)):
-            getters[name] = lambda _arrays, _attributes, outputs, _wants, i=i: outputs[i]
+                getters[name], getters[f"{name}_shape"] = _input(i), _shape(i)
+        getters |= {name: _attribute(name) for name in self.op.attributes}
+        getters |= {name: _output(i) for i, name in enumerate(("y", *self.residual))}
         if self.joint is not None:
-            getters["wants"] = lambda _arrays, _attributes, _outputs, wants: wants
+            getters["wants"] = lambda arrays, attributes, outputs, wants: wants
         return getters
 
     def _check(self, row: Callable) -> None:
@@ -132,6 +129,30 @@ class Implementation:
         watch = tuple((name, self.op.position(name)) for name in names if name in self.op.inputs)
         holds = bool(watch) or not {"y", *self.residual}.isdisjoint(names)
         return Plan(tuple((name, self.getters[name]) for name in names), watch, tuple(rows), holds)
+
+
+def _input(i: int) -> Getter:
+    return lambda arrays, attributes, outputs, wants: arrays[i]
+
+
+def _shape(i: int) -> Getter:
+    return lambda arrays, attributes, outputs, wants: np.shape(arrays[i])
+
+
+def _inputs_from(i: int) -> Getter:
+    return lambda arrays, attributes, outputs, wants: tuple(arrays[i:])
+
+
+def _shapes_from(i: int) -> Getter:
+    return lambda arrays, attributes, outputs, wants: tuple([np.shape(x) for x in arrays[i:]])
+
+
+def _attribute(name: str) -> Getter:
+    return lambda arrays, attributes, outputs, wants: attributes[name]
+
+
+def _output(i: int) -> Getter:
+    return lambda arrays, attributes, outputs, wants: outputs[i]
 
 
 class Op:
@@ -183,7 +204,13 @@ class Op:
         OPS[name] = self
 
     def kernel(
-        self, device: str, forward: Callable, *, d: Callable | None = None, residual: Sequence[str] = (), **rows: Callable
+        self,
+        device: str,
+        forward: Callable,
+        *,
+        d: Callable | None = None,
+        residual: Sequence[str] = (),
+        **rows: Callable,
     ) -> None:
         """Attach a faster version for "cpu" or "cuda". Its forward may return NotImplemented: then plain runs."""
         self.kernels[device] = Implementation(self, forward, d, rows, residual)

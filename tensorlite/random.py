@@ -7,6 +7,7 @@ numbers than PyTorch does.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -98,6 +99,18 @@ def keep_mask(shape: tuple[int, ...], p: float, generator: Generator) -> Any:
     return generator.numbers.random(shape, dtype=np.float32) >= p
 
 
+def head_masks(p: float, seed: int, first: int, heads: int) -> Callable[[int, int], np.ndarray]:
+    """What dropout keeps of the attention weights of the heads number first, first + 1 …
+
+    Returns draw(rows, columns) -> (heads, rows, columns) booleans: the next rows of each head's mask. Each head has a
+    stream of its own, fixed by the seed, so that forward and backward draw the same mask in blocks of any size
+    instead of keeping it.
+    """
+    seeds = [np.random.SeedSequence([seed & 0xFFFFFFFF, seed >> 32, first + i]) for i in range(heads)]
+    streams = [np.random.Generator(np.random.SFC64(words)) for words in seeds]
+    return lambda rows, columns: np.stack([stream.random((rows, columns), np.float32) for stream in streams]) >= p
+
+
 def normal(shape: tuple[int, ...], mean: float, std: float, dtype: Any, generator: Generator) -> Any:
     """Normally distributed numbers, as an array."""
     dtype = np.dtype(dtype or DEFAULT)
@@ -116,5 +129,3 @@ def uniform(shape: tuple[int, ...], low: float, high: float, dtype: Any, generat
     x *= wide.type(high - low)
     x += wide.type(low)
     return x.astype(dtype, copy=False)
-
-

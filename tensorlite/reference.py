@@ -16,7 +16,7 @@ from .ops.indexing import take_along_dim
 from .ops.matrix import matmul
 from .ops.reduction import amax, mean, sum
 from .ops.shape import squeeze, unsqueeze
-from .random import Generator, keep_mask
+from .random import head_masks
 from .tensor import array_of
 
 
@@ -86,7 +86,7 @@ def attention(q: Any, k: Any, v: Any, mask: Any, *, is_causal: bool, scale: floa
     total = sum(e, -1, True)
     weights = e / where(total == 0, 1.0, total)
     if dropout_p:
-        weights = weights * attention_keep_mask(array_of(weights), dropout_p, seed) / (1 - dropout_p)
+        weights = weights * attention_mask_kept(array_of(weights), dropout_p, seed) / (1 - dropout_p)
     return matmul(weights, v)
 
 
@@ -96,9 +96,8 @@ def causal_mask(scores: Any) -> Any:
     return xp(scores).tri(t, s, dtype=bool)
 
 
-def attention_keep_mask(weights: Any, p: float, seed: int) -> Any:
-    """Which attention weights dropout keeps. Drawn from a seed, so that backward can draw it again instead of
-    keeping a T x S matrix for each head."""
-    from .device import device_of
-
-    return keep_mask(weights.shape, p, Generator(device_of(weights)).manual_seed(seed))
+def attention_mask_kept(weights: Any, p: float, seed: int) -> Any:
+    """Which attention weights dropout keeps: booleans, (…, T, S) as the weights."""
+    t, s = weights.shape[-2:]
+    heads = math.prod(weights.shape[:-2])
+    return xp(weights).asarray(head_masks(p, seed, 0, heads)(t, s).reshape(weights.shape))

@@ -186,7 +186,9 @@ class Tensor:
 
     def __index__(self) -> int:
         if self.array.size != 1 or self.array.dtype.kind not in "iu":
-            raise TypeError(f"only integer Tensors of one element can be an index, not {self.dtype} of shape {self.shape}")
+            raise TypeError(
+                f"only integer Tensors of one element can be an index, not {self.dtype} of shape {self.shape}"
+            )
         return self.array.item()
 
     def __bool__(self) -> bool:
@@ -241,7 +243,9 @@ class Tensor:
     @data.setter
     def data(self, value: Tensor) -> None:
         if self.node is not None:
-            raise RuntimeError("data: only a leaf's numbers can be replaced; this is the result of " + self.node.op.name)
+            raise RuntimeError(
+                "data: only a leaf's numbers can be replaced; this is the result of " + self.node.op.name
+            )
         self.array = value.array
         written(self)
 
@@ -272,6 +276,12 @@ def method(function: F) -> F:
     """Attach a function as a method of Tensor, under its own name."""
     setattr(Tensor, function.__name__, function)
     return function
+
+
+def attach(**members: Any) -> None:
+    """Attach operators, properties and ops to Tensor under the names given."""
+    for name, member in members.items():
+        setattr(Tensor, name, member)
 
 
 def share(view: Tensor, source: Tensor) -> Tensor:

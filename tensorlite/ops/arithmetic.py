@@ -6,7 +6,7 @@ from typing import Any
 
 from ..device import xp
 from ..op import Analytic, Mixed, Op
-from ..tensor import Tensor, array_of, method
+from ..tensor import Tensor, array_of, attach, method
 from .elementwise import log
 
 # fmt: off
@@ -71,21 +71,25 @@ def _power_db(g: Any, y: Any, a: Any, b: Any) -> Any:
     return g * where(zero, 0.0, y * log(where(zero, 1.0, a)))
 
 
+def _operator(op: Op) -> Any:
+    return lambda self, other: op(self, other)
+
+
 def _reflected(op: Op) -> Any:
     return lambda self, other: op(other, self)
 
 
-for _name, _op in {"add": add, "sub": subtract, "mul": multiply, "truediv": divide, "pow": power, "mod": remainder, "floordiv": floor_divide}.items():
-    setattr(Tensor, f"__{_name}__", lambda self, other, op=_op: op(self, other))
-    setattr(Tensor, f"__r{_name}__", _reflected(_op))
-for _op in (eq, ne, lt, le, gt, ge):
-    setattr(Tensor, f"__{_op.name}__", lambda self, other, op=_op: op(self, other))
-Tensor.__and__ = lambda self, other: logical_and(self, other)
-Tensor.__or__ = lambda self, other: logical_or(self, other)
-Tensor.__invert__ = lambda self: logical_not(self)
-for _op in (add, subtract, multiply, divide, maximum, minimum, logical_and, logical_or, logical_not, eq, ne, lt, le, gt, ge, remainder, floor_divide, power):
-    setattr(Tensor, _op.name, _op)
-Tensor.sub, Tensor.mul, Tensor.div = subtract, multiply, divide
+_TWO_SIDED = {
+    "add": add, "sub": subtract, "mul": multiply, "truediv": divide, "pow": power, "mod": remainder,
+    "floordiv": floor_divide, "and": logical_and, "or": logical_or,
+}
+attach(**{f"__{name}__": _operator(op) for name, op in _TWO_SIDED.items()})
+attach(**{f"__r{name}__": _reflected(op) for name, op in _TWO_SIDED.items()})
+attach(**{f"__{op.name}__": _operator(op) for op in (eq, ne, lt, le, gt, ge)}, __invert__=lambda self: logical_not(self))
+attach(add=add, sub=sub, mul=mul, div=div, pow=pow, subtract=subtract, multiply=multiply, divide=divide)
+attach(maximum=maximum, minimum=minimum, remainder=remainder, floor_divide=floor_divide)
+attach(eq=eq, ne=ne, lt=lt, le=le, gt=gt, ge=ge)
+attach(logical_and=logical_and, logical_or=logical_or, logical_not=logical_not)
 
 
 @method

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..device import xp
 from ..op import Analytic, Mixed
-from ..tensor import Tensor
+from ..tensor import attach
 
 # fmt: off
 negative = Mixed("neg",       lambda x: -x,                  dx=lambda g: -g)
@@ -33,10 +33,9 @@ isfinite = Mixed("isfinite",  lambda x: xp(x).isfinite(x))
 # fmt: on
 
 neg, abs = negative, absolute
-for _op in (negative, absolute, sign, exp, log, sqrt, rsqrt, sin, cos, tanh, sigmoid, erf, relu, isnan, isinf, isfinite):
-    setattr(Tensor, _op.name, _op)
-Tensor.__neg__ = lambda self: negative(self)
-Tensor.__abs__ = lambda self: absolute(self)
+attach(__neg__=lambda self: negative(self), __abs__=lambda self: absolute(self), neg=neg, abs=abs, sign=sign)
+attach(exp=exp, log=log, sqrt=sqrt, rsqrt=rsqrt, sin=sin, cos=cos, tanh=tanh, sigmoid=sigmoid, erf=erf, relu=relu)
+attach(isnan=isnan, isinf=isinf, isfinite=isfinite)
 
 
 def _sigmoid(x: Any) -> Any:

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..device import xp
 from ..op import Op
-from ..tensor import Tensor, array_of, method
+from ..tensor import Tensor, array_of, attach, method
 
 # fmt: off
 _getitem = Op("getitem",          lambda x, *, index: x[index],
@@ -20,11 +20,11 @@ _take    = Op("take_along_dim",   lambda x, indices, *, dim: xp(x).take_along_ax
                                   expects="integer indices with as many dimensions as x, which broadcast with it outside dim")
 _put     = Op("put_along_dim",    lambda x, indices, *, dim, shape: _scatter(x, _along(indices, dim, shape), shape),
                                   dx=lambda g, indices, dim: _take(g, indices, dim=dim))
-_lookup  = Op("embedding",        lambda weight, ids: _rows(weight, ids),
+lookup   = Op("embedding",        lambda weight, ids: _rows(weight, ids),
                                   dweight=lambda g, weight_shape, ids: _add_rows(g, ids, count=weight_shape[0]),
                                   expects="weight (vocabulary, width) and integer ids, each at least 0 and less than the vocabulary")
 _add_rows = Op("embedding_grad",  lambda g, ids, *, count: _sum_by_id(g, ids, count),
-                                  dg=lambda g, ids: _lookup(g, ids))
+                                  dg=lambda g, ids: lookup(g, ids))
 # fmt: on
 
 
@@ -87,16 +87,13 @@ def _index(index: Any) -> Any:
     return array_of(index)
 
 
-@method
-def __getitem__(self: Tensor, index: Any) -> Tensor:
-    return _getitem(self, index=_index(index))
-
-
-@method
-def __iter__(self: Tensor) -> Any:
+def _iterate(self: Tensor) -> Any:
     if not self.ndim:
         raise TypeError("iteration over a 0-dimensional Tensor")
     return (self[i] for i in range(len(self)))
+
+
+attach(__getitem__=lambda self, index: _getitem(self, index=_index(index)), __iter__=_iterate)
 
 
 @method
@@ -128,9 +125,4 @@ def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: boo
     return ValuesIndices(_take(input, indices, dim=dim), indices)
 
 
-def embedding(ids: Tensor, weight: Tensor) -> Tensor:
-    """weight[ids]: (…) integers and (vocabulary, width) -> (…, width)."""
-    return _lookup(weight, ids)
-
-
-__all__ = ["embedding", "gather", "take_along_dim", "topk"]
+__all__ = ["gather", "take_along_dim", "topk"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..op import Op
-from ..tensor import Tensor, array_of, method
+from ..tensor import Tensor, array_of, attach, method
 from .shape import squeeze, unsqueeze
 
 # fmt: off
@@ -55,9 +55,8 @@ def _flat(a: Any) -> bool:
     return bool(array_of(a).flags.c_contiguous) and a.shape[-1] > 0
 
 
-Tensor.__matmul__ = lambda self, other: matmul(self, other)
-Tensor.__rmatmul__ = lambda self, other: matmul(other, self)
 mm = bmm = matmul
-Tensor.mm = Tensor.bmm = matmul
+attach(__matmul__=lambda self, other: matmul(self, other), __rmatmul__=lambda self, other: matmul(other, self))
+attach(mm=mm, bmm=bmm)
 
 __all__ = ["bmm", "linear", "matmul", "mm", "rows"]

@@ -15,9 +15,9 @@ from ..op import Analytic, Op
 from ..random import default_generator, keep_mask
 from ..tensor import Tensor, array_of, method
 from . import matrix
-from .elementwise import exp, tanh
 from .elementwise import erf as erf_
-from .indexing import embedding as lookup
+from .elementwise import exp, tanh
+from .indexing import lookup
 from .reduction import sum
 
 # fmt: off
@@ -63,11 +63,16 @@ def _logsumexp(x: Any, dim: int) -> Any:
     return xp(x).log(e.sum(axis=dim, keepdims=True)) + top
 
 
+def _check_targets(target: Any, classes: int) -> None:
+    """Raise IndexError for a target that is no class (not on a GPU: the check would wait for the device)."""
+    if target.size and device_of(target).type == "cpu" and not 0 <= target.min() <= target.max() < classes:
+        wrong = target[(target < 0) | (target >= classes)][0]
+        raise IndexError(f"target {wrong} is not one of the {classes} classes")
+
+
 def _cross_entropy_forward(logits: Any, target: Any, weight: Any) -> tuple[Any, Any]:
     """-log softmax(logits)[target] = logsumexp(logits) - logits[target]"""
-    if target.size and device_of(target).type == "cpu" and not 0 <= target.min() <= target.max() < logits.shape[-1]:
-        wrong = target[(target < 0) | (target >= logits.shape[-1])][0]
-        raise IndexError(f"target {wrong} is not one of the {logits.shape[-1]} classes")
+    _check_targets(target, logits.shape[-1])
     logsumexp = _logsumexp(logits, -1)  # (N, 1)
     loss = logsumexp[:, 0] - logits[xp(logits).arange(len(logits)), target]
     return loss if weight is None else loss * weight, logsumexp
@@ -170,7 +175,7 @@ def _attend(q: Any, k: Any, v: Any, mask: Any, is_causal: bool, scale: float, dr
         logsumexp = xp(top).log(xp(top).exp(scores - finite).sum(axis=-1, keepdims=True)) + finite
     weights = _weights(scores, logsumexp)
     if dropout_p:
-        weights *= reference.attention_keep_mask(weights, dropout_p, seed) * weights.dtype.type(1 / (1 - dropout_p))
+        weights *= reference.attention_mask_kept(weights, dropout_p, seed) * weights.dtype.type(1 / (1 - dropout_p))
     return weights @ v, logsumexp
 
 
@@ -187,7 +192,7 @@ def _attend_backward(
     weights = _weights(_scores(q, k, mask, is_causal, scale), logsumexp)
     dropped, dweights = weights, g @ v.swapaxes(-1, -2)
     if dropout_p:
-        keep = reference.attention_keep_mask(weights, dropout_p, seed) * weights.dtype.type(1 / (1 - dropout_p))
+        keep = reference.attention_mask_kept(weights, dropout_p, seed) * weights.dtype.type(1 / (1 - dropout_p))
         dropped = weights * keep
         dweights *= keep
     dv = dropped.swapaxes(-1, -2) @ g
@@ -226,7 +231,7 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 def embedding(input: Tensor, weight: Tensor) -> Tensor:
     """Row `id` of weight for each id: (…) integers and (vocabulary, width) -> (…, width)"""
-    return lookup(input, weight)
+    return lookup(weight, input)
 
 
 def layer_norm(

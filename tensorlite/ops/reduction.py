@@ -71,8 +71,9 @@ def _dims(x: Any, dim: Dim, op: str) -> tuple[int, ...] | None:
     dims = (dim,) if isinstance(dim, (int, np.integer)) else tuple(dim)
     if not dims:
         return None
+    ndim = x.ndim or 1
     for d in dims:
-        if not -max(x.ndim, 1) <= d < max(x.ndim, 1):
+        if not -ndim <= d < ndim:
             raise IndexError(f"[{op}] dimension {d} does not exist in shape {tuple(x.shape)}")
     return tuple([d % x.ndim for d in dims]) if x.ndim else None
 

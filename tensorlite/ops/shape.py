@@ -9,7 +9,7 @@ import numpy as np
 
 from ..device import device, device_of, move, xp
 from ..op import Mixed, Op
-from ..tensor import Tensor, array_of, method
+from ..tensor import Tensor, array_of, attach, method
 
 # fmt: off
 _reshape   = Op("reshape",   lambda x, *, shape: x.reshape(shape),                dx=lambda g, x_shape: g.reshape(x_shape), view=True)
@@ -107,8 +107,10 @@ def t(input: Tensor) -> Tensor:
     return input if input.ndim < 2 else transpose(input, 0, 1)
 
 
-Tensor.mT = property(lambda self: transpose(self, -2, -1))
-Tensor.T = property(lambda self: permute(self, tuple(range(self.ndim))[::-1]))
+attach(
+    mT=property(lambda self: transpose(self, -2, -1), doc="The last two dimensions exchanged."),
+    T=property(lambda self: permute(self, tuple(range(self.ndim))[::-1]), doc="All dimensions in reverse order."),
+)
 
 
 @method
@@ -206,13 +208,14 @@ def _to_device(x: Tensor, where: Any) -> Tensor:
     return x if source == target else _move(x, target=target, source=source)
 
 
-for _name in ("half:float16", "float:float32", "double:float64", "long:int64", "int:int32", "bool:bool"):
-    _method, _, _dtype = _name.partition(":")
-    setattr(Tensor, _method, lambda self, dtype=_dtype: to(self, np.dtype(dtype)))
-Tensor.type = lambda self, dtype: to(self, np.dtype(dtype))
-Tensor.type_as = lambda self, other: to(self, other.dtype)
-Tensor.cpu = lambda self: to(self, "cpu")
-Tensor.cuda = lambda self, index=0: to(self, f"cuda:{index}")
+def _to_dtype(dtype: str) -> Any:
+    return lambda self: to(self, np.dtype(dtype))
+
+
+attach(half=_to_dtype("float16"), float=_to_dtype("float32"), double=_to_dtype("float64"))
+attach(int=_to_dtype("int32"), long=_to_dtype("int64"), bool=_to_dtype("bool"))
+attach(type=lambda self, dtype: to(self, np.dtype(dtype)), type_as=lambda self, other: to(self, other.dtype))
+attach(cpu=lambda self: to(self, "cpu"), cuda=lambda self, index=0: to(self, f"cuda:{index}"))
 
 
 __all__ = [

@@ -1,0 +1,112 @@
+"""The numbers that make a GPT, and the models that have names.
+
+    GPTConfig(vocab_size=65, context_length=64, n_layer=4, n_head=4, n_embd=128)
+    replace(PRESETS["gpt2"], dropout=0.1)
+
+Sources: Radford et al., *Language Models are Unsupervised Multitask Learners* (2019), table 2; Karpathy's nanoGPT, whose
+names these are; Raschka, *Build a Large Language Model (From Scratch)*, chapter 4.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Self
+
+
+@dataclass(frozen=True)
+class GPTConfig:
+    """What `GPT` is built from. Values that make no model raise ValueError.
+
+    vocab_size      ids that a token may have: the rows of `wte`
+    context_length  tokens that the model can look at: the rows of `wpe` (GPT-2: n_ctx, nanoGPT: block_size)
+    n_layer         blocks
+    n_head          attention heads in a block, each n_embd / n_head wide
+    n_embd          width of the stream that runs through the blocks
+    dropout         probability with which training drops a number: of the embeddings, of the attention's weights, and
+                    of what each block adds to the stream
+    bias            whether Linear and LayerNorm layers have biases; the head has none in any case
+    qkv_bias        whether queries, keys and values do too: off in the book, where the other biases stay on.
+                    Without `bias` there is none, and this is False whatever was given
+    tied            whether the head is `wte` itself: what a token means when read is what it means when written
+    norm_eps        what LayerNorm adds to the variance
+
+    The defaults are GPT-2 small's.
+    """
+
+    vocab_size: int = 50257
+    context_length: int = 1024
+    n_layer: int = 12
+    n_head: int = 12
+    n_embd: int = 768
+    dropout: float = 0.0
+    bias: bool = True
+    qkv_bias: bool = True
+    tied: bool = True
+    norm_eps: float = 1e-5
+
+    def __post_init__(self) -> None:
+        for name in ("vocab_size", "context_length", "n_layer", "n_head", "n_embd"):
+            if type(value := getattr(self, name)) is not int or value < 1:
+                raise ValueError(f"{name} expects a whole number from 1 on, got {value!r}")
+        for name in ("bias", "qkv_bias", "tied"):
+            if type(value := getattr(self, name)) is not bool:
+                raise ValueError(f"{name} expects True or False, got {value!r}")
+        if not (isinstance(self.dropout, int | float) and 0 <= self.dropout < 1):
+            raise ValueError(f"dropout expects a probability from 0 to below 1, got {self.dropout!r}")
+        if not (isinstance(self.norm_eps, int | float) and 0 < self.norm_eps < 1):
+            raise ValueError(f"norm_eps expects a small number above 0, 1e-5 say, got {self.norm_eps!r}")
+        if self.n_embd % self.n_head:
+            heads = [n for n in range(1, self.n_embd + 1) if self.n_embd % n == 0]
+            raise ValueError(
+                f"n_embd {self.n_embd} cannot be divided among n_head {self.n_head}; "
+                f"{self.n_embd} has room for {_nearest(heads, self.n_head)} heads, and {self.n_head} heads for a width "
+                f"of {_nearest(range(self.n_head, self.n_embd + self.n_head, self.n_head), self.n_embd)}"
+            )
+        if not self.bias:
+            object.__setattr__(self, "qkv_bias", False)
+
+    def parameters(self) -> int:
+        """How many numbers the model learns."""
+        C = self.n_embd
+        norm = C + C * self.bias
+        attention = C * 3 * C + 3 * C * self.qkv_bias + C * C + C * self.bias
+        mlp = C * 4 * C + 4 * C * self.bias + 4 * C * C + C * self.bias
+        embeddings = (self.vocab_size * (1 if self.tied else 2) + self.context_length) * C
+        return embeddings + self.n_layer * (norm + attention + norm + mlp) + norm
+
+    def to_dict(self) -> dict[str, int | float | bool]:
+        """The fields, as JSON can hold them."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """What `to_dict` gave, as a configuration. ValueError for a key that is unknown or missing, or a wrong value."""
+        names = {field.name for field in fields(cls)}
+        unknown, missing = sorted(values.keys() - names), sorted(names - values.keys())
+        if unknown or missing:
+            raise ValueError(f"a GPTConfig has exactly its fields; unknown here: {unknown}, missing: {missing}")
+        return cls(**values)
+
+
+def _nearest(choices: Any, wanted: int) -> str:
+    """The choices on both sides of `wanted`, as words."""
+    below, above = [n for n in choices if n < wanted], [n for n in choices if n > wanted]
+    return " or ".join([str(n) for n in (*below[-1:], *above[:1])])
+
+
+_GPT2 = GPTConfig()
+_SHAKESPEARE = GPTConfig(vocab_size=65, context_length=64, n_layer=4, n_head=4, n_embd=128, bias=False)
+
+PRESETS = {
+    # GPT-2 as OpenAI published it: 124M, 355M, 774M and 1558M parameters.
+    "gpt2": _GPT2,
+    "gpt2-medium": replace(_GPT2, n_layer=24, n_head=16, n_embd=1024),
+    "gpt2-large": replace(_GPT2, n_layer=36, n_head=20, n_embd=1280),
+    "gpt2-xl": replace(_GPT2, n_layer=48, n_head=25, n_embd=1600),
+    # The book's GPT_CONFIG_124M, which has 163M parameters because its head is a matrix of its own.
+    "book-124m": replace(_GPT2, dropout=0.1, qkv_bias=False, tied=False),
+    # nanoGPT's two models of Shakespeare's characters, for a laptop and for a GPU.
+    "shakespeare-char": _SHAKESPEARE,
+    "shakespeare-char-gpu": replace(_SHAKESPEARE, context_length=256, n_layer=6, n_head=6, n_embd=384, dropout=0.2),
+    # For tests.
+    "tiny": GPTConfig(vocab_size=65, context_length=16, n_layer=2, n_head=2, n_embd=16),
+}

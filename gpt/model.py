@@ -1,0 +1,148 @@
+"""GPT: a stream of vectors, one per token, to which every block adds what it found out.
+
+    model = GPT(PRESETS["shakespeare-char"])
+    logits, loss = model(idx, targets)  # (B, T, V), ()
+
+Names and order of the parameters are those of OpenAI's GPT-2 checkpoint (`wte.weight`, `h.0.attn.c_attn.weight`, …),
+whose four matrices of a block are stored (in, out) there and (out, in) here.
+
+Shapes: B sequences of T tokens, each a vector of C = n_embd numbers, over a vocabulary of V tokens.
+
+Sources: Radford et al., *Language Models are Unsupervised Multitask Learners* (2019); Karpathy's nanoGPT for the shape of
+the code, its initialisation and what `forward` returns; Raschka, *Build a Large Language Model (From Scratch)*, chapter 4.
+"""
+
+import math
+from typing import Any
+
+import tensorlite as tl
+from gpt.attention import MultiHeadAttention
+from gpt.config import GPTConfig
+from tensorlite import Tensor, nn
+from tensorlite.nn import functional as F
+
+
+class MLP(nn.Module):
+    """Two layers with a GELU between, four times as wide inside: each token by itself."""
+
+    def __init__(self, config: GPTConfig):
+        super().__init__()
+        self.c_fc = nn.Linear(config.n_embd, 4 * config.n_embd, bias=config.bias)
+        self.gelu = nn.GELU(approximate="tanh")
+        self.c_proj = nn.Linear(4 * config.n_embd, config.n_embd, bias=config.bias)
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, T, C) -> (B, T, C)
+        return self.c_proj(self.gelu(self.c_fc(x)))  # (B, T, C) from (B, T, 4C)
+
+
+class Block(nn.Module):
+    """Attention lets tokens exchange what they know, the MLP lets each digest it; both add to the stream.
+
+    Each reads a normalised copy (GPT-2's "pre-norm"), so that the stream itself runs through the model untouched.
+    """
+
+    def __init__(self, config: GPTConfig):
+        super().__init__()
+        self.ln_1 = nn.LayerNorm(config.n_embd, eps=config.norm_eps, bias=config.bias)
+        self.attn = MultiHeadAttention(config.n_embd, config.n_head, config.dropout, config.bias, config.qkv_bias)
+        self.ln_2 = nn.LayerNorm(config.n_embd, eps=config.norm_eps, bias=config.bias)
+        self.mlp = MLP(config)
+        self.drop = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, T, C) -> (B, T, C)
+        x = x + self.drop(self.attn(self.ln_1(x)))  # (B, T, C)
+        return x + self.drop(self.mlp(self.ln_2(x)))  # (B, T, C)
+
+
+class GPT(nn.Module):
+    """GPT-2. A fresh one knows nothing: its loss is about ln(vocab_size)."""
+
+    def __init__(self, config: GPTConfig):
+        super().__init__()
+        self.config = config
+        self.wte = nn.Embedding(config.vocab_size, config.n_embd)
+        self.wpe = nn.Embedding(config.context_length, config.n_embd)
+        self.drop = nn.Dropout(config.dropout)
+        self.h = nn.ModuleList([Block(config) for _ in range(config.n_layer)])
+        self.ln_f = nn.LayerNorm(config.n_embd, eps=config.norm_eps, bias=config.bias)
+        self.lm_head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
+        if config.tied:
+            self.lm_head.weight = self.wte.weight
+        self._initialise()
+
+    def _initialise(self) -> None:
+        """Weights normal with a standard deviation of 0.02, biases 0; LayerNorm's weights stay 1.
+
+        2 n_layer branches add to the stream. Their last layers, c_proj, start smaller by the root of that, so that the
+        stream's variance does not grow with the depth.
+        """
+        for name, parameter in self.named_parameters():
+            if name.endswith("bias"):
+                nn.init.zeros_(parameter)
+            elif parameter.dim() == 2:
+                branches = 2 * self.config.n_layer if name.endswith("c_proj.weight") else 1
+                nn.init.normal_(parameter, std=0.02 / math.sqrt(branches))
+
+    def forward(self, idx: Tensor, targets: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """Logits of the next token, and the loss if `targets` say what it was.
+
+        idx      (B, T) token ids, T at most context_length
+        targets  (B, T): at each position the id that follows. -100 does not count, as in PyTorch and in the book's
+                 instruction batches (nanoGPT writes -1)
+
+        Returns (B, T, V) and the mean cross-entropy with targets, else (B, 1, V) for the last position alone and None.
+        ValueError if idx has another shape or is too long, IndexError for an id outside the vocabulary.
+        """
+        x = self.hidden(idx)  # (B, T, C)
+        if targets is None:
+            return self.lm_head(x[:, -1:]), None  # (B, 1, V)
+        logits = self.lm_head(x)  # (B, T, V)
+        return logits, F.cross_entropy(logits.flatten(0, 1), targets.flatten())
+
+    def loss(self, idx: Tensor, targets: Tensor) -> Tensor:
+        """The loss alone, which is all that training needs."""
+        return self(idx, targets)[1]
+
+    def hidden(self, idx: Tensor) -> Tensor:
+        """What the model makes of each token: (B, T) ids -> (B, T, C), which the head turns into logits."""
+        longest = self.config.context_length
+        if idx.ndim != 2 or not 1 <= idx.shape[1] <= longest:
+            raise ValueError(
+                f"GPT expects token ids of shape (B, T), with T from 1 to its context_length of {longest}, got {idx.shape}; "
+                f"idx[:, -{longest}:] are the last that fit"
+            )
+        x = self.wte(idx) + self.wpe.weight[: idx.shape[1]]  # (B, T, C) + (T, C): position t is row t
+        x = self.drop(x)  # (B, T, C)
+        for block in self.h:
+            x = block(x)  # (B, T, C)
+        return self.ln_f(x)  # (B, T, C)
+
+    def num_parameters(self, non_embedding: bool = False) -> int:
+        """How many numbers the model learns; `non_embedding`: without the tables that are only looked up in.
+
+        Those are wpe, and wte unless it is the head as well: looking up costs no arithmetic.
+        """
+        tables = [self.wpe] if self.config.tied else [self.wpe, self.wte]
+        count = sum(parameter.numel() for parameter in self.parameters())
+        return count - non_embedding * sum(table.weight.numel() for table in tables)
+
+    def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
+        """For an optimiser: `weight_decay` for the matrices, none for biases and LayerNorm's weights.
+
+        Decay makes directions that the loss does not care about shrink; a scale or an offset is not a direction.
+        """
+        learned = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        return [
+            {"params": [p for p in learned if p.dim() >= 2], "weight_decay": weight_decay},
+            {"params": [p for p in learned if p.dim() < 2], "weight_decay": 0.0},
+        ]
+
+    def flops_per_token(self) -> int:
+        """Floating-point operations, forward and backward, per token of a sequence as long as the context.
+
+        Each of N weights multiplies and adds once forward and twice backward, and attention has two more such products
+        with context_length vectors of n_embd numbers in each layer. That counts what causal attention may skip, as
+        Chowdhery et al., *PaLM* (2022), appendix B, do.
+        """
+        c = self.config
+        return 6 * self.num_parameters(non_embedding=True) + 12 * c.n_layer * c.n_embd * c.context_length

@@ -1,0 +1,122 @@
+"""Work in blocks that fit into the cache, on several threads.
+
+NumPy releases the interpreter's lock inside its loops and products, so Python threads share the work. A whole-array
+formula reads and writes main memory once per operation; on a block that stays in the L2 cache it does so once.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+
+from threadpoolctl import ThreadpoolController
+
+SMALL = 1 << 19  # bytes: below, waking a thread (about 20 us) costs more than it saves
+
+
+def _machine_threads() -> int:
+    wanted = os.environ.get("OMP_NUM_THREADS", "")
+    return (
+        int(wanted)
+        if wanted.isdigit() and int(wanted)
+        else len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count() or 1
+    )
+
+
+_threads = _machine_threads()
+_pool: ThreadPoolExecutor | None = None
+
+
+def get_num_threads() -> int:
+    return _threads
+
+
+def set_num_threads(count: int) -> None:
+    """How many threads kernels and products use; default: the cores this process may use, or OMP_NUM_THREADS."""
+    global _threads, _pool
+    if count < 1:
+        raise ValueError(f"set_num_threads: the number of threads is at least 1, not {count}")
+    _threads = count
+    if _pool is not None:
+        _pool.shutdown()
+        _pool = None
+    blas_threads(count)
+
+
+@cache
+def _blas() -> list:
+    return [lib for lib in ThreadpoolController().lib_controllers if lib.user_api == "blas"]
+
+
+def blas_threads(count: int) -> None:
+    """How many threads one product uses."""
+    for lib in _blas():
+        lib.set_num_threads(count)
+
+
+@cache
+def cache_bytes() -> int:
+    """What a block may take: half of a core's L2 cache, since inputs and outputs share it."""
+    try:
+        text = Path("/sys/devices/system/cpu/cpu0/cache/index2/size").read_text().strip()
+        return int(text.rstrip("KM")) * (1 << 20 if text.endswith("M") else 1 << 10) // 2
+    except (OSError, ValueError):
+        return 1 << 18
+
+
+def share(function: Callable[[int], None], count: int) -> None:
+    """function(0) … function(count - 1), spread over the threads, each with products of its own thread."""
+    global _pool
+    workers = min(_threads, count)
+    if workers <= 1:
+        for i in range(count):
+            function(i)
+        return
+    if _pool is None:
+        _pool = ThreadPoolExecutor(_threads - 1, thread_name_prefix="tensorlite")
+
+    def work(first: int) -> None:
+        for i in range(first, count, workers):
+            function(i)
+
+    blas_threads(1)
+    try:
+        helpers = [_pool.submit(work, first) for first in range(1, workers)]
+        work(0)
+        for helper in helpers:
+            helper.result()
+    finally:
+        blas_threads(_threads)
+
+
+def rows(function: Callable[[int, int], None], count: int, row_bytes: int) -> None:
+    """function(start, stop) on blocks of rows that together are rows 0 … count.
+
+    row_bytes: what one row takes in all the arrays that the function touches.
+    """
+    step = max(1, cache_bytes() // max(1, row_bytes))
+    blocks = -(-count // step)
+    if count * row_bytes <= SMALL:
+        function(0, count)
+        return
+    if blocks % _threads:  # equal shares
+        blocks = min(count, -(-blocks // _threads) * _threads)
+    bounds = [count * i // blocks for i in range(blocks + 1)]
+    share(lambda i: function(bounds[i], bounds[i + 1]), blocks)
+
+
+def sum_of_blocks(function: Callable[[int, int], tuple], count: int, row_bytes: int) -> tuple:
+    """What function(start, stop) returns for each block of rows, added up in order: the same bits every time."""
+    parts: dict[int, tuple] = {}
+
+    def block(start: int, stop: int) -> None:
+        parts[start] = function(start, stop)
+
+    rows(block, count, row_bytes)
+    ordered = [parts[start] for start in sorted(parts)]
+    return tuple([None if column[0] is None else sum(column[1:], column[0]) for column in zip(*ordered, strict=True)])

@@ -1,0 +1,158 @@
+"""What all optimisers share: groups of parameters with their settings, a state for each parameter, and how to
+write a parameter without fresh memory."""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from ..device import xp
+from ..mode import enable_grad, no_grad
+from ..nn.utils import BLOCK, clear_gradients
+from ..tensor import Tensor, written
+
+
+class Optimizer:
+    """Holds parameters in groups, and changes them in `step()` by the gradients they have.
+
+    param_groups  a list of dictionaries: "params", and the settings for them ("lr" …), which may be changed
+    state         parameter -> what is remembered of it from step to step (running averages …)
+
+    A subclass defines `check` and `update`.
+    """
+
+    def __init__(self, params: Iterable[Any], defaults: dict[str, Any]):
+        if isinstance(params, Tensor):
+            raise TypeError(f"{type(self).__name__}: expected an iterable of Tensors or dicts; for one Tensor give [x]")
+        self.defaults = defaults
+        self.state: dict[Tensor, dict[str, Any]] = defaultdict(dict)
+        self.param_groups: list[dict[str, Any]] = []
+        groups = list(params)
+        if not groups:
+            raise ValueError(f"{type(self).__name__}: got an empty parameter list")
+        for group in groups if isinstance(groups[0], dict) else [{"params": groups}]:
+            self.add_param_group(group)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Optimise more parameters: {"params": …} and settings that differ from the defaults.
+
+        Raises ValueError for a setting out of range, a Tensor that is no leaf, or one that is there already.
+        """
+        params = param_group["params"]
+        group = {**self.defaults, **param_group, "params": [params] if isinstance(params, Tensor) else list(params)}
+        self.check(group)
+        seen = {id(p) for other in self.param_groups for p in other["params"]}
+        for p in group["params"]:
+            if not isinstance(p, Tensor):
+                raise TypeError(f"{type(self).__name__}: can optimise only Tensors, not {type(p).__name__}")
+            if p.node is not None:
+                raise ValueError(f"{type(self).__name__}: cannot optimise the result of {p.node.op.name}, only leaves")
+            if id(p) in seen:
+                raise ValueError(f"{type(self).__name__}: a parameter of shape {p.shape} appears twice; give each once")
+            seen.add(id(p))
+        self.param_groups.append(group)
+
+    def check(self, group: dict[str, Any]) -> None:
+        """Raise ValueError if a setting is out of range."""
+        raise NotImplementedError(f"{type(self).__name__} has no check(group)")
+
+    def update(self, p: Any, g: Any, group: dict[str, Any], state: dict[str, Any]) -> None:
+        """Change the array p of a parameter, by its gradient g, and its state, which at first is empty."""
+        raise NotImplementedError(f"{type(self).__name__} has no update(p, g, group, state)")
+
+    @no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Change every parameter that has a gradient. Returns what `closure`, which computes the loss, returned."""
+        loss = None
+        if closure is not None:
+            with enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is not None:
+                    self.update(p.array, p.grad.array, group, self.state[p])
+                    written(p)
+        return loss
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients of all parameters."""
+        clear_gradients((p for group in self.param_groups for p in group["params"]), set_to_none)
+
+    def state_dict(self) -> dict[str, Any]:
+        """{"state": {number: state}, "param_groups": […]} with parameters as numbers, in the order of the groups.
+
+        Its Tensors share memory with the optimiser.
+        """
+        number = {p: i for i, p in enumerate(p for group in self.param_groups for p in group["params"])}
+        return {
+            "state": {number[p]: dict(state) for p, state in self.state.items()},
+            "param_groups": [{**g, "params": [number[p] for p in g["params"]]} for g in self.param_groups],
+        }
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Take over states and settings, copied. Raises ValueError if groups or shapes differ from this optimiser's."""
+        groups = copy.deepcopy(state_dict["param_groups"])
+        sizes, own = [len(g["params"]) for g in groups], [len(g["params"]) for g in self.param_groups]
+        if sizes != own:
+            raise ValueError(f"load_state_dict: the saved groups have {sizes} parameters, this optimiser's have {own}")
+        parameter = {
+            i: p for g, mine in zip(groups, self.param_groups) for i, p in zip(g["params"], mine["params"], strict=True)
+        }
+        loaded = {parameter[i]: _like(parameter[i], state) for i, state in state_dict["state"].items()}
+        for group, mine in zip(groups, self.param_groups):
+            mine.update({**group, "params": mine["params"]})
+        self.state = defaultdict(dict, loaded)
+
+    def __repr__(self) -> str:
+        groups = [", ".join(f"{k}={v}" for k, v in g.items() if k != "params") for g in self.param_groups]
+        counts = [f"{len(g['params'])} parameters" for g in self.param_groups]
+        return f"{type(self).__name__}({'; '.join(f'{n}: {g}' for n, g in zip(counts, groups))})"
+
+
+def _like(p: Tensor, state: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of a state, its arrays in the dtype and on the device of the parameter they belong to."""
+    out: dict[str, Any] = {}
+    for name, value in state.items():
+        if isinstance(value, Tensor) and value.ndim == 0 and p.ndim:
+            value = value.item()  # PyTorch's "step"
+        if isinstance(value, Tensor):
+            if value.shape != p.shape:
+                raise ValueError(f"load_state_dict: {name} has shape {value.shape}, its parameter {p.shape}")
+            value = value.detach().to(p.device, p.dtype).clone()
+        out[name] = value
+    return out
+
+
+# Writing without fresh memory --------------------------------------------------------------------------
+
+
+def in_blocks(update: Callable[..., None], *arrays: Any) -> None:
+    """update(*arrays), piece by piece: on vectors of at most BLOCK elements, which see the arrays' memory.
+
+    An update makes some ten passes over its arrays; on pieces that fit in the cache only the first costs memory
+    traffic. On a GPU, where a pass costs a launch, and for arrays that do not lie in order, all is one piece.
+    """
+    if xp(arrays[0]) is not np or not all(array.flags.c_contiguous for array in arrays):
+        update(*arrays)
+        return
+    flat = [array.reshape(-1) for array in arrays]
+    for start in range(0, flat[0].size, BLOCK):
+        update(*[array[start : start + BLOCK] for array in flat])
+
+
+_held = threading.local()
+
+
+def scratch(like: Any) -> Any:
+    """An array to compute in, of the shape and dtype of `like`. Each thread has one, used again at the next call."""
+    if xp(like) is not np or like.size > BLOCK:
+        return xp(like).empty_like(like)
+    buffers = vars(_held)
+    if like.dtype not in buffers:
+        buffers[like.dtype] = np.empty(BLOCK, like.dtype)
+    return buffers[like.dtype][: like.size].reshape(like.shape)

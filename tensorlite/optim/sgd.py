@@ -1,0 +1,67 @@
+"""SGD: against the gradient, with momentum if wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from ..device import xp
+from ..tensor import Tensor
+from .optimizer import Optimizer, in_blocks, scratch
+
+
+class SGD(Optimizer):
+    """With gradient g, at each step:
+
+        g ← g + weight_decay · p
+        b ← momentum · b + (1 - dampening) · g    ("momentum_buffer"; b = g at the first step)
+        p ← p - lr · b                            without momentum g in the place of b,
+                                                  with nesterov g + momentum · b
+
+    Sutskever et al., On the importance of initialization and momentum in deep learning, 2013.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-3,
+        momentum: float = 0,
+        dampening: float = 0,
+        weight_decay: float = 0,
+        nesterov: bool = False,
+    ):
+        super().__init__(
+            params, dict(lr=lr, momentum=momentum, dampening=dampening, weight_decay=weight_decay, nesterov=nesterov)
+        )
+
+    def check(self, group: dict[str, Any]) -> None:
+        for name in ("lr", "momentum", "weight_decay"):
+            if not group[name] >= 0:
+                raise ValueError(f"SGD: {name} must be at least 0, not {group[name]}")
+        if group["nesterov"] and (group["momentum"] <= 0 or group["dampening"] != 0):
+            raise ValueError(
+                "SGD: nesterov needs a momentum above 0 and no dampening, "
+                f"not momentum={group['momentum']} and dampening={group['dampening']}"
+            )
+
+    def update(self, p: Any, g: Any, group: dict[str, Any], state: dict[str, Any]) -> None:
+        momentum, keep = group["momentum"], 1 - group["dampening"]
+        if momentum and not state:
+            state["momentum_buffer"] = Tensor._of(xp(p).zeros_like(p))
+            keep = 1
+
+        def change(p: Any, g: Any, b: Any = None) -> None:
+            s = scratch(p)
+            xp(p).multiply(p, group["weight_decay"], out=s)
+            s += g
+            if b is not None:
+                b *= momentum
+                b += s if keep == 1 else s * keep
+                if group["nesterov"]:
+                    s += momentum * b
+                else:
+                    s[...] = b
+            s *= group["lr"]
+            p -= s
+
+        in_blocks(change, p, g, *([state["momentum_buffer"].array] if momentum else []))

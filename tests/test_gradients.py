@@ -1,0 +1,306 @@
+"""Every op on every sample: its gradients are right, twice over, and keep the engine's promises."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pytest
+from gradcheck import check, outputs, tensors
+from samples import LARGE, NO_DERIVATIVE, SAMPLES, Sample, named
+
+import tensorlite as tl
+from tensorlite.tensor import array_of
+
+EVERY = named(SAMPLES)
+WITH_DERIVATIVE = named({op: [s for s in samples if s.wrt] for op, samples in SAMPLES.items()})
+WITH_LEVELS = named({
+    op: SAMPLES[op] + LARGE.get(op, []) for op in SAMPLES if tl.OPS[op].reference or tl.OPS[op].kernels
+})  # fmt: skip
+FLOATS = [np.float16, np.float32, np.float64]
+
+
+def test_every_op_has_samples():
+    assert set(SAMPLES) == set(tl.OPS), "tests/samples.py: every op needs samples, and every sample an op"
+    assert set(LARGE) <= set(tl.OPS)
+    assert all(SAMPLES.values())
+
+
+@pytest.mark.parametrize("op", SAMPLES)
+def test_every_derivative_is_sampled(op: str):
+    """Each input with a derivative is differentiated in some sample; none without one is."""
+    op = tl.OPS[op]
+    sampled = {op.input_name(i) for s in SAMPLES[op.name] for i in s.wrt}
+    if op.plain.joint is None:
+        assert sampled == set(op.plain.rows)
+    assert (op.name in NO_DERIVATIVE) == (not sampled)
+
+
+# The numbers -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sample", WITH_DERIVATIVE)
+def test_gradient_is_the_slope(sample: Sample):
+    check(sample, sample.inputs, sample.wrt, analytic=sample.analytic)
+
+
+@pytest.mark.parametrize("sample", [p for p in WITH_DERIVATIVE if tl.OPS[p.values[0].op].reference])
+def test_gradient_of_the_reference_is_the_slope(sample: Sample):
+    with tl.using("reference"):
+        check(sample, sample.inputs, sample.wrt, analytic=sample.analytic)
+
+
+@pytest.mark.parametrize("sample", WITH_LEVELS)
+@pytest.mark.parametrize("dtype, tolerance", [(np.float64, 1e-12), (np.float32, 2e-5)])
+def test_levels_agree(sample: Sample, dtype: Any, tolerance: float):
+    inputs = sample.map(lambda x: x.astype(dtype, order="K"), "f")
+    u = upstream(sample, inputs)
+    expected = None
+    for level in ("reference", "plain", "kernel"):
+        with tl.using(level):
+            results = run(sample, inputs, u)
+        if expected is not None:
+            close(results, expected, tolerance, level)
+        expected = results
+
+
+@pytest.mark.parametrize("sample", WITH_DERIVATIVE)
+def test_part_of_the_inputs(sample: Sample):
+    """Asking for fewer gradients runs other rows and keeps less; what is asked for stays the same."""
+    u = upstream(sample)
+    everything = dict(zip(sample.wrt, gradients(sample, sample.inputs, u), strict=True))
+    for n in range(1, len(sample.wrt)):
+        for wrt in combinations(sample.wrt, n):
+            found = gradients(sample, sample.inputs, u, wrt=wrt)
+            close(found, [everything[i] for i in wrt], 1e-12, f"wrt {wrt}")
+
+
+# Layout and dtype ------------------------------------------------------------------------------------------
+
+
+def fortran(x: np.ndarray) -> np.ndarray:
+    return np.asfortranarray(x)
+
+
+def strided(x: np.ndarray) -> np.ndarray:
+    """The same numbers, two apart in memory."""
+    wide = np.full((*x.shape, 2), 99).astype(x.dtype)
+    wide[..., 0] = x
+    return wide[..., 0]
+
+
+def backward(x: np.ndarray) -> np.ndarray:
+    """The same numbers, from the end of the memory to its start."""
+    flip = (slice(None, None, -1),) * x.ndim
+    return x[flip].copy()[flip]
+
+
+def frozen(x: np.ndarray) -> np.ndarray:
+    x = x.copy()
+    x.flags.writeable = False
+    return x
+
+
+@pytest.mark.parametrize("layout", [fortran, strided, backward, frozen])
+@pytest.mark.parametrize("sample", EVERY)
+def test_layout_of_the_inputs(sample: Sample, layout: Callable[[np.ndarray], np.ndarray]):
+    u = upstream(sample)
+    close(run(sample, sample.map(layout), u), run(sample, sample.inputs, u), 1e-12, layout.__name__)
+
+
+@pytest.mark.parametrize("layout", [fortran, strided, backward, frozen])
+@pytest.mark.parametrize("sample", WITH_DERIVATIVE)
+def test_layout_of_the_upstream_gradient(sample: Sample, layout: Callable[[np.ndarray], np.ndarray]):
+    u = upstream(sample)
+    found = gradients(sample, sample.inputs, [layout(each) for each in u])
+    close(found, gradients(sample, sample.inputs, u), 1e-12, layout.__name__)
+
+
+@pytest.mark.parametrize("sample", WITH_DERIVATIVE)
+def test_upstream_gradient_that_is_one_number_repeated(sample: Sample):
+    """What `y.sum().backward()` sends: an array whose strides are 0."""
+    u = [np.broadcast_to(np.float64(1.5), y.shape) for y in upstream(sample)]
+    found = gradients(sample, sample.inputs, u)
+    close(found, gradients(sample, sample.inputs, [each.copy() for each in u]), 1e-12, "broadcast")
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("sample", EVERY)
+def test_shape_and_dtype(sample: Sample, dtype: Any):
+    """A gradient has the shape and dtype of its input, and a result that of the inputs."""
+    inputs = sample.map(lambda x: x.astype(dtype), "f")
+    xs = tensors(inputs, sample.wrt)
+    with np.errstate(over="ignore"):  # float16
+        ys = outputs(sample, xs)
+        assert all(y.requires_grad == bool(sample.wrt) for y in ys)
+        if not sample.wrt:
+            return
+        expected = sample.attributes["dtype"] if sample.op == "to" else dtype
+        assert all(y.dtype == expected for y in ys)
+        found = gradients(sample, inputs, upstream(sample, inputs))
+    for g, i in zip(found, sample.wrt, strict=True):
+        assert type(g) is np.ndarray and g.shape == inputs[i].shape and g.dtype == dtype
+
+
+@pytest.mark.parametrize("sample", [p for p in WITH_DERIVATIVE if len(p.values[0].wrt) > 1])
+def test_mixed_dtypes(sample: Sample):
+    """float32 with float64: each gradient has its own input's dtype, or the op refuses the mixture."""
+    inputs = [x.astype(np.float32) if i == sample.wrt[0] else x for i, x in enumerate(sample.inputs)]
+    try:
+        found = gradients(sample, inputs, upstream(sample, inputs))
+    except tl.OpError:
+        return
+    assert [g.dtype for g in found] == [inputs[i].dtype for i in sample.wrt]
+
+
+# Memory ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("create_graph", [False, True])
+@pytest.mark.parametrize("sample", WITH_DERIVATIVE)
+def test_nothing_is_mutated_and_no_gradient_is_shared(sample: Sample, create_graph: bool):
+    u = upstream(sample)
+    given = [*flatten(sample.inputs), *flatten(sample.attributes.values()), *u]
+    before = [x.tobytes() for x in given]
+    for through in (by_grad, by_backward):
+        found = through(sample, u, create_graph)
+        assert [x.tobytes() for x in given] == before
+        for i, g in enumerate(found):
+            for other in [*given, *found[:i]]:
+                assert not np.shares_memory(g, other)
+
+
+def by_grad(sample: Sample, u: list[np.ndarray], create_graph: bool) -> list[np.ndarray]:
+    xs = tensors(sample.inputs, sample.wrt)
+    wanted = [xs[i] for i in sample.wrt]
+    return [g.array for g in tl.grad(outputs(sample, xs), wanted, tensors(u), create_graph=create_graph)]
+
+
+def by_backward(sample: Sample, u: list[np.ndarray], create_graph: bool) -> list[np.ndarray]:
+    xs = tensors(sample.inputs, sample.wrt)
+    for y, each in zip(outputs(sample, xs), tensors(u), strict=True):
+        y.backward(each, retain_graph=True, create_graph=create_graph)
+    return [xs[i].grad.array for i in sample.wrt]
+
+
+@pytest.mark.parametrize("sample", WITH_DERIVATIVE)
+def test_backward_twice_gives_the_same_bits(sample: Sample):
+    u = upstream(sample)
+    first, second = gradients(sample, sample.inputs, u), gradients(sample, sample.inputs, u)
+    assert [g.tobytes() for g in first] == [g.tobytes() for g in second]
+
+
+# Where the derivative jumps --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("f, x, expected", [
+    (tl.relu, [-1.0, 0.0, 2.0], [0, 0, 1]),
+    (tl.abs, [-1.0, 0.0, 2.0], [-1, 0, 1]),
+    (tl.sign, [-1.0, 0.0, 2.0], [0, 0, 0]),
+    (lambda x: tl.maximum(x, 1.0), [0.0, 1.0, 2.0], [0, 0.5, 1]),
+    (lambda x: tl.minimum(x, 1.0), [0.0, 1.0, 2.0], [1, 0.5, 0]),
+    (lambda x: tl.maximum(x, x), [0.0, 1.0], [1, 1]),
+    (tl.amax, [3.0, 1.0, 3.0], [0.5, 0, 0.5]),
+    (tl.amin, [3.0, 3.0, 3.0], [1 / 3] * 3),
+    (lambda x: x.max(0).values, [1.0, 3.0, 3.0], [0, 1, 0]),
+    (lambda x: x.min(0).values, [1.0, 3.0, 1.0], [1, 0, 0]),
+    (lambda x: x**0, [0.0, 1.0], [0, 0]),
+    (lambda x: x**1, [0.0, 1.0], [1, 1]),
+    (lambda x: x**2, [0.0, -1.0], [0, -2]),
+    (lambda x: x ** tl.tensor([0.0, 1.0, 2.0]), [0.0, 0.0, 0.0], [0, 1, 0]),
+    (lambda x: tl.tensor([0.0, 0.0, 2.0]) ** x, [0.0, 2.0, 0.0], [0, 0, np.log(2)]),
+    (lambda x: 0.0**x, [0.0, 2.0], [0, 0]),
+])  # fmt: skip
+def test_gradient_at_a_kink(f: Callable[..., Any], x: list[float], expected: list[float]):
+    x = tl.tensor(x, requires_grad=True)
+    f(x).sum().backward()
+    np.testing.assert_allclose(x.grad.numpy(), expected, rtol=1e-6)
+
+
+# The checker itself ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def _registry() -> Iterator[None]:
+    """Ops declared in a test are forgotten after it."""
+    before = dict(tl.OPS)
+    yield
+    tl.OPS.clear()
+    tl.OPS.update(before)
+
+
+A, B = np.linspace(-1, 2, 6).reshape(2, 3), np.linspace(0.5, 3, 9).reshape(3, 3)
+SQUARE = np.linspace(-1, 2, 9).reshape(3, 3)
+
+FAULTS = {
+    "right": (lambda x: np.exp(x), dict(dx=lambda g, y: g * y), [A]),
+    "wrong sign": (lambda x: np.cos(x), dict(dx=lambda g, x: g * tl.sin(x)), [A]),
+    "off by a thousandth": (lambda x: np.exp(x), dict(dx=lambda g, y: g * y * 1.001), [A]),
+    "off by 1e-11": (lambda x: np.exp(x), dict(dx=lambda g, y: g * y * (1 + 1e-11)), [A]),
+    "transposed": (lambda a, b: a @ b, dict(da=lambda g, b: g @ b.mT, db=lambda g, a: (a.mT @ g).mT), [SQUARE, B]),
+    "other operand": (lambda a, b: a * b, dict(da=lambda g, a: g * a, db=lambda g, a: g * a), [SQUARE, B]),
+    "missing sum": (lambda x, b: x + b, dict(dx=lambda g: g, db=lambda g: g[0]), [A, A[0]]),
+    "missing mean": (lambda x: x.mean(axis=0), dict(dx=lambda g, x: g + x * 0), [A]),
+    "a term forgotten": (lambda x: x * np.exp(x), dict(dx=lambda g, y: g * y), [A]),
+    "only the second order": (lambda x: np.exp(x), dict(dx=lambda g, y: g * array_of(y)), [A]),
+    "only the second order, by g": (lambda x: x * x, dict(dx=lambda g, x: array_of(g) * x * 2), [A]),
+    "not a number": (lambda x: x * 2, dict(dx=lambda g: g * np.nan), [A]),
+}
+
+
+@pytest.mark.usefixtures("_registry")
+@pytest.mark.parametrize("analytic", [True, False])
+@pytest.mark.parametrize("fault", FAULTS)
+def test_the_checker_catches(fault: str, analytic: bool):
+    forward, rows, inputs = FAULTS[fault]
+    op = tl.Op(fault, forward, **rows)
+    wrt = range(len(inputs))
+    if fault == "right" or (fault == "off by 1e-11" and not analytic):
+        check(op, inputs, wrt, analytic=analytic)
+        return
+    with pytest.raises(AssertionError, match="second order" if "second" in fault else "gradient of input"):
+        check(op, inputs, wrt, analytic=analytic)
+    if "second" in fault:
+        check(op, inputs, wrt, analytic=analytic, second=False)
+
+
+# Running a sample ------------------------------------------------------------------------------------------
+
+
+def upstream(sample: Sample, inputs: Sequence[Any] | None = None) -> list[np.ndarray]:
+    """A random gradient for each output."""
+    rng = np.random.default_rng(1)
+    ys = outputs(sample, sample.inputs if inputs is None else inputs)
+    return [rng.standard_normal(np.shape(y)).astype(y.dtype if y.dtype.kind == "f" else float) for y in ys]
+
+
+def gradients(
+    sample: Sample, inputs: Sequence[Any], u: list[np.ndarray], wrt: Sequence[int] | None = None
+) -> list[np.ndarray]:
+    return run(sample, inputs, u, wrt)[-len(sample.wrt if wrt is None else wrt) :]
+
+
+def run(sample: Sample, inputs: Sequence[Any], u: list[np.ndarray], wrt: Sequence[int] | None = None) -> list[np.ndarray]:
+    """The outputs of a sample and its gradients, through backward()."""
+    wrt = sample.wrt if wrt is None else wrt
+    xs = tensors(inputs, wrt)
+    ys = outputs(sample, xs)
+    if wrt:
+        for y, each in zip(ys, u, strict=True):
+            y.backward(each, retain_graph=True)
+    return [y.array for y in ys] + [xs[i].grad.array for i in wrt]
+
+
+def flatten(values: Any) -> list[np.ndarray]:
+    """The arrays among values, also those in tuples."""
+    return [a for x in values for a in (x if isinstance(x, tuple) else (x,)) if isinstance(a, np.ndarray)]
+
+
+def close(found: Sequence[np.ndarray], expected: Sequence[np.ndarray], tolerance: float, what: str) -> None:
+    """Equal up to `tolerance` times the largest number."""
+    for a, b in zip(found, expected, strict=True):
+        assert a.shape == b.shape and a.dtype == b.dtype, what
+        largest = np.abs(b[np.isfinite(b)]).max(initial=1)
+        np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance * float(largest), err_msg=what)

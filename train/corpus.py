@@ -1,0 +1,116 @@
+"""Text in, batches of token ids out: reading files, splitting, and windows that slide over the tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+import tensorlite as tl
+from gpt.tokenizer import CharacterTokenizer, GPT2Tokenizer, Tokenizer, WordTokenizer
+from train.options import UsageError
+
+TOKENIZERS = ("characters", "words", "gpt2")
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """The tokens of a text, in two parts.
+
+    train, val   one-dimensional arrays of token ids (uint16, or uint32 for a large vocabulary)
+    """
+
+    train: np.ndarray
+    val: np.ndarray
+    tokenizer: Tokenizer
+    source: str  # what it was made of, for people
+
+
+def python_docs() -> str:
+    """The language reference of Python, which every CPython carries for its help(): about 465,000 characters."""
+    from pydoc_data.topics import topics  # type: ignore[import-not-found, unused-ignore]
+
+    return "\n\n".join(topics[name].strip() for name in sorted(topics)) + "\n"
+
+
+def read_text(path: Path) -> str:
+    """The text of one UTF-8 file. Raises UsageError if it is missing, a folder, empty or not text."""
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError:
+        raise UsageError(f"--data {path}: there is no such file (looked in {path.resolve().parent})") from None
+    except IsADirectoryError:
+        raise UsageError(f"--data {path}: this is a folder; name the text files in it, {path}/*.txt say") from None
+    except OSError as error:
+        raise UsageError(f"--data {path}: cannot be read: {error.strerror}") from None
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            f"--data {path}: not a UTF-8 text file (byte {error.start} is 0x{raw[error.start]:02x}); convert it to UTF-8"
+        ) from None
+    if "\0" in text:
+        raise UsageError(f"--data {path}: a binary file (it contains zero bytes); give plain text")
+    if not text.strip():
+        raise UsageError(f"--data {path}: the file is empty")
+    return text.replace("\r\n", "\n")
+
+
+def read(data: Sequence[Path]) -> tuple[str, str]:
+    """The text of all files (or of the default corpus, if there are none), and a name for it."""
+    if not data:
+        return python_docs(), "the Python language reference (pydoc_data.topics)"
+    return "\n".join(read_text(path) for path in data), ", ".join(str(path) for path in data)
+
+
+def make_tokenizer(kind: str, text: str) -> Tokenizer:
+    """A tokenizer of the kind named; characters and words learn their vocabulary from the text."""
+    if kind == "gpt2":
+        try:
+            return GPT2Tokenizer()
+        except FileNotFoundError as error:
+            raise UsageError(str(error)) from None
+    return CharacterTokenizer.train(text) if kind == "characters" else WordTokenizer.train(text)
+
+
+def split(text: str, tokenizer: Tokenizer, val_fraction: float, context_length: int, source: str) -> Corpus:
+    """The first part of the text for training, the rest for validation, split by characters (as the book does).
+
+    Raises UsageError if a part has fewer tokens than one window needs.
+    """
+    cut = int(len(text) * (1 - val_fraction))
+    train, val = tokenizer.encode_array(text[:cut]), tokenizer.encode_array(text[cut:])
+    for part, tokens in (("training", train), ("validation", val)):
+        if len(tokens) <= context_length:
+            raise UsageError(
+                f"the {part} part of {source} has {len(tokens):,} tokens, which is too short for a context of "
+                f"{context_length}: a window needs {context_length + 1:,}; give more text, or a smaller --context-length"
+            )
+    return Corpus(train, val, tokenizer, source)
+
+
+class Windows(tl.data.Dataset):
+    """All (input, target) pairs of `context_length` tokens, starting every `stride` tokens; the target is the
+    input one token later.
+
+    A stride of the context length sees each token once; a stride of 1 makes every position a start.
+    """
+
+    def __init__(self, tokens: np.ndarray, context_length: int, stride: int):
+        self.tokens, self.context_length, self.stride = tokens, context_length, stride
+
+    def __len__(self) -> int:
+        return max(0, -(-(len(self.tokens) - self.context_length) // self.stride))
+
+    def __getitem__(self, i: int) -> tuple[tl.Tensor, tl.Tensor]:
+        """((T,), (T,)) int64"""
+        x, y = self.__getitems__([range(len(self))[i]])
+        return x[0], y[0]
+
+    def __getitems__(self, indices: Sequence[int] | np.ndarray) -> tuple[tl.Tensor, tl.Tensor]:
+        """((B, T), (B, T)) int64: a whole batch by one look-up, without a Python step per window."""
+        starts = np.asarray(indices, dtype=np.int64) * self.stride
+        window = self.tokens[starts[:, None] + np.arange(self.context_length + 1)].astype(np.int64)  # (B, T+1)
+        return tl.from_numpy(window[:, :-1]), tl.from_numpy(window[:, 1:])

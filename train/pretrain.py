@@ -1,0 +1,365 @@
+"""Pretrain a GPT on text: `python -m train.pretrain`.
+
+Without arguments it trains a small GPT on the Python language reference, offline, in about three minutes on two CPU
+cores, and leaves a run folder with the model, the loss curve and what the model wrote along the way.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from tensorlite.optim.lr_scheduler import LambdaLR, warmup_cosine, warmup_linear
+
+import tensorlite as tl
+from gpt.config import GPTConfig
+from gpt.generate import generate
+from gpt.model import GPT
+from gpt.tokenizer import Tokenizer, load_tokenizer
+from train import checkpoint
+from train.corpus import Corpus, Windows, make_tokenizer, read, split
+from train.loop import Loop
+from train.options import UsageError, from_json, option, parse, run, to_json
+from train.report import loss_curve
+from train.run import Run
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that a run depends on. `config.json` in its folder holds it."""
+
+    name: str = option("python-docs", "name of the run; it goes to runs/NAME unless --out says otherwise")
+    data: tuple[Path, ...] = option((), "UTF-8 text files to train on; without any, the Python language reference")
+    out: Path | None = option(None, "folder of the run")
+    resume: Path | None = option(None, "folder of a run to go on with")
+    tokenizer: Literal["characters", "words", "gpt2"] = option("characters", "what a token is")
+    val_fraction: float = option(0.1, "the last part of the text, kept for validation")
+
+    n_layer: int = option(4, "blocks")
+    n_head: int = option(4, "attention heads in a block")
+    n_embd: int = option(192, "width of the model")
+    context_length: int = option(128, "tokens that the model looks at")
+    dropout: float = option(0.0, "probability with which training drops a number")
+    bias: bool = option(False, "biases in Linear and LayerNorm layers")
+    qkv_bias: bool = option(False, "biases of queries, keys and values (none without --bias)")
+    tied: bool = option(True, "the head shares its weights with the token embedding")
+
+    steps: int | None = option(1000, "optimiser steps; none: as many as --epochs make")
+    epochs: int | None = option(None, "passes over the training windows, if --steps is none")
+    batch_size: int = option(16, "windows in a micro-batch")
+    accumulation: int = option(1, "micro-batches whose gradients make one step")
+    stride: int | None = option(1, "tokens between the starts of two training windows; none: the context length")
+    lr: float = option(2e-3, "peak learning rate")
+    min_lr: float = option(2e-4, "learning rate at the end")
+    schedule: Literal["cosine", "linear", "constant"] = option("cosine", "how it falls from the one to the other")
+    warmup: int = option(100, "steps in which the learning rate rises from 0")
+    weight_decay: float = option(0.1, "AdamW's decay of matrices; vectors are never decayed")
+    beta1: float = option(0.9, "AdamW's memory of the gradient")
+    beta2: float = option(0.99, "AdamW's memory of the gradient's square")
+    clip: float | None = option(1.0, "largest norm of the gradient; none does not clip")
+
+    eval_every: int = option(100, "steps between validations")
+    eval_batches: int = option(20, "micro-batches in a validation along the way; the last one takes all of the text")
+    sample_every: int = option(200, "steps between samples; 0 writes none")
+    sample_tokens: int = option(300, "tokens in a sample")
+    prompt: str = option("\n", "what a sample begins with")
+    log_every: int = option(10, "steps between lines of metrics.jsonl")
+    checkpoint_every: int | None = option(None, "steps between checkpoints; none: at the end and on Ctrl-C")
+    seed: int = option(1337, "where all random numbers come from")
+    device: Literal["cpu", "cuda"] = option("cpu", "where the model is")
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "accumulation", "eval_every", "eval_batches", "log_every", "sample_tokens"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"--{name.replace('_', '-')} is at least 1, not {getattr(self, name)}")
+        for name in ("steps", "epochs", "stride", "checkpoint_every"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise UsageError(f"--{name.replace('_', '-')} is at least 1, not {getattr(self, name)}")
+        if self.steps is None and self.epochs is None:
+            raise UsageError("how long shall it train? give --steps or --epochs")
+        if not 0 < self.val_fraction < 1:
+            raise UsageError(f"--val-fraction lies between 0 and 1, and {self.val_fraction} does not")
+        self.model(1)
+
+    def model(self, vocab_size: int) -> GPTConfig:
+        """The configuration of the model. Raises UsageError if there can be no such model."""
+        shared = {f.name for f in fields(self)} & {f.name for f in fields(GPTConfig)}
+        try:
+            return GPTConfig(vocab_size=vocab_size, **{name: getattr(self, name) for name in shared})
+        except ValueError as error:
+            raise UsageError(str(error)) from None
+
+
+PYTHON_DOCS = Config()
+PRESETS = {
+    "python-docs": PYTHON_DOCS,
+    # nanoGPT's config/train_shakespeare_char.py, as its README changes it for a laptop's CPU.
+    "shakespeare-char": replace(
+        PYTHON_DOCS,
+        name="shakespeare-char",
+        n_embd=128,
+        context_length=64,
+        steps=2000,
+        batch_size=12,
+        lr=1e-3,
+        min_lr=1e-4,
+        eval_every=250,
+        sample_every=500,
+    ),
+    # The book's chapter 5: GPT-2's 124M configuration with a head of its own, on one short story.
+    "the-verdict": replace(
+        PYTHON_DOCS,
+        name="the-verdict",
+        tokenizer="gpt2",
+        n_layer=12,
+        n_head=12,
+        n_embd=768,
+        context_length=256,
+        dropout=0.1,
+        bias=True,
+        tied=False,
+        steps=None,
+        epochs=10,
+        batch_size=2,
+        stride=None,
+        lr=4e-4,
+        schedule="constant",
+        warmup=0,
+        beta2=0.999,
+        clip=None,
+        eval_every=9,
+        sample_every=9,
+        sample_tokens=50,
+        prompt="Every effort moves you",
+        log_every=1,
+        seed=123,
+    ),
+    # GPT-2 small from scratch as nanoGPT trains it: half a million tokens a step, for a large text and a GPU.
+    "gpt2-124m": replace(
+        PYTHON_DOCS,
+        name="gpt2-124m",
+        tokenizer="gpt2",
+        n_layer=12,
+        n_head=12,
+        n_embd=768,
+        context_length=1024,
+        bias=True,
+        qkv_bias=True,
+        steps=600_000,
+        batch_size=12,
+        accumulation=40,
+        stride=None,
+        lr=6e-4,
+        min_lr=6e-5,
+        warmup=2000,
+        beta2=0.95,
+        eval_every=1000,
+        eval_batches=200,
+        sample_every=1000,
+        prompt="<|endoftext|>",
+        checkpoint_every=1000,
+    ),
+}
+
+# What may differ when a run goes on: how long it trains and what it reports, not what it learns.
+MAY_CHANGE = {"resume", "steps", "epochs", "eval_every", "eval_batches", "sample_every", "sample_tokens", "prompt"}
+MAY_CHANGE |= {"log_every", "checkpoint_every", "device"}
+
+
+def main(argv: Sequence[str]) -> None:
+    def parsed(presets: dict[str, Config], default: str) -> Config:
+        return parse(Config, argv, presets, default, "pretrain", "Pretrain a GPT on text.")
+
+    config = parsed(PRESETS, "python-docs")
+    if config.resume is None:
+        start(config)
+    else:
+        if "--preset" in argv:
+            raise UsageError("--resume takes its configuration from the run; leave out --preset")
+        text = Run.config_text(config.resume)
+        saved = from_json(Config, text, f"{config.resume}/config.json")
+        resume(saved, parsed({"saved": saved}, "saved"))
+
+
+def start(config: Config) -> None:
+    """A new run."""
+    text, source = read(config.data)
+    tokenizer = make_tokenizer(config.tokenizer, text)
+    corpus = split(text, tokenizer, config.val_fraction, config.context_length, source)
+    folder = config.out or unused(Path("runs") / config.name)
+    _check_device(config.device)
+    out = Run.create(folder, to_json(config))
+    tokenizer.save(out.path / "tokenizer.json")
+    tl.manual_seed(config.seed)
+    train(config, corpus, GPT(config.model(tokenizer.vocab_size)), out, {})
+
+
+def resume(saved: Config, config: Config) -> None:
+    """Go on with a run, with the same bits as if it had never stopped."""
+    assert config.resume is not None
+    changed = [f.name for f in fields(Config) if getattr(saved, f.name) != getattr(config, f.name)]
+    if refused := [name for name in changed if name not in MAY_CHANGE]:
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in refused)
+        raise UsageError(f"--resume {config.resume}: {flags} differs from the run's own; start a new run for that")
+    text, source = read(config.data)
+    tokenizer = load_tokenizer(config.resume / "tokenizer.json")
+    corpus = split(text, tokenizer, config.val_fraction, config.context_length, source)
+    model, state = checkpoint.load(config.resume)
+    out = Run.open(config.resume, state["step"])
+    (out.path / "config.json").write_text(to_json(replace(config, resume=None)), encoding="utf-8")
+    print(f"going on with {out.path} after step {state['step']:,}")
+    train(config, corpus, model, out, state)
+
+
+def unused(path: Path) -> Path:
+    """`path`, or path-2, path-3 … if it is taken."""
+    choices = [path, *(path.with_name(f"{path.name}-{i}") for i in range(2, 10_000))]
+    return next(choice for choice in choices if not choice.exists())
+
+
+def _check_device(name: str) -> None:
+    try:
+        tl.zeros(1, device=name)
+    except RuntimeError as error:
+        raise UsageError(f"--{error}") from None
+
+
+def train(config: Config, corpus: Corpus, model: GPT, out: Run, state: dict[str, Any]) -> None:
+    """Train `model`, from the beginning or from `state`, and say how it went and how to go on."""
+    model.to(config.device)
+    windows = Windows(corpus.train, config.context_length, config.stride or config.context_length)
+    loader = tl.data.DataLoader(
+        windows,
+        batch_size=min(config.batch_size, len(windows)),
+        shuffle=True,
+        drop_last=True,
+        collate_fn=tuple,  # Windows gives whole batches
+        generator=tl.Generator().manual_seed(config.seed),
+    )
+    steps = config.steps or math.ceil((config.epochs or 1) * len(loader) / config.accumulation)
+    optimizer = tl.optim.AdamW(
+        model.parameter_groups(config.weight_decay), lr=config.lr, betas=(config.beta1, config.beta2)
+    )
+    scheduler = LambdaLR(optimizer, _schedule(config, steps))
+    if state:
+        optimizer.load_state_dict(state["optimizer"])
+        scheduler.load_state_dict(state["scheduler"])
+        loader.load_state_dict(state["loader"])
+
+    def validate(step: int) -> dict[str, float]:
+        last = step >= steps
+        results = {"val_loss": mean_loss(model, corpus.val, config, None if last else config.eval_batches)}
+        if config.sample_every and (step % config.sample_every == 0 or last):
+            out.sample(step, sample(model, corpus.tokenizer, config))
+        return results
+
+    def save(step: int) -> None:
+        position = {"optimizer": optimizer.state_dict(), "scheduler": scheduler.state_dict()}
+        checkpoint.save(out.path, step, model, {**position, "loader": loader.state_dict(), "seconds": loop.seconds})
+
+    loop = Loop(
+        model,
+        optimizer,
+        scheduler,
+        loader,
+        loss=lambda model, batch: model.loss(*(ids.to(config.device) for ids in batch)),
+        count=lambda batch: batch[0].numel(),
+        run=out,
+        steps=steps,
+        accumulation=config.accumulation,
+        clip=config.clip,
+        log_every=config.log_every,
+        eval_every=config.eval_every,
+        save_every=config.checkpoint_every,
+        evaluate=validate,
+        save=save,
+        step=state.get("step", 0),
+        seconds=state.get("seconds", 0.0),
+    )
+    _introduce(config, corpus, model, steps)
+    finished = loop.train()
+    uniform = math.log(corpus.tokenizer.vocab_size)
+    loss_curve(out.metrics, out.path / "loss.png", f"{config.name}: {model.num_parameters():,} parameters", uniform)
+    if finished:
+        _conclude(config, corpus, model, out, loop)
+    else:
+        print(f"stopped after step {loop.step:,} of {steps:,}; everything is saved in {out.path}")
+    _next_steps(config, out, loop.step, finished)
+
+
+def _schedule(config: Config, steps: int) -> Any:
+    """step -> what the peak learning rate is multiplied with."""
+    floor = config.min_lr / config.lr
+    if config.schedule == "cosine":
+        return warmup_cosine(config.warmup, steps, floor)
+    if config.schedule == "linear":
+        return warmup_linear(config.warmup, steps, floor)
+    return lambda step: min(1.0, (step + 1) / (config.warmup + 1))
+
+
+@tl.no_grad()
+def mean_loss(model: GPT, tokens: np.ndarray, config: Config, batches: int | None) -> float:
+    """The loss per token over the windows of `tokens`, or over as many of them as `batches` hold, evenly spread."""
+    windows = Windows(tokens, config.context_length, config.context_length)
+    count = len(windows) if batches is None else min(len(windows), batches * config.batch_size)
+    chosen = np.linspace(0, len(windows) - 1, count).astype(int)
+    total = 0.0
+    for first in range(0, count, config.batch_size):
+        part = chosen[first : first + config.batch_size]
+        x, y = (ids.to(config.device) for ids in windows.__getitems__(part))
+        total += model.loss(x, y).item() * len(part)
+    return total / count
+
+
+def sample(model: GPT, tokenizer: Tokenizer, config: Config) -> str:
+    """A text that the model writes after the prompt. Its random numbers are its own: training is not changed by it."""
+    try:
+        ids = tokenizer.encode(config.prompt, allowed_special=["<|endoftext|>"])
+    except ValueError:  # a character that the text does not have
+        ids = [0]
+    generator = tl.Generator(config.device).manual_seed(config.seed)
+    idx = tl.tensor([ids or [0]], dtype=tl.int64, device=config.device)
+    out = generate(model, idx, config.sample_tokens, temperature=0.8, top_k=200, generator=generator)
+    return tokenizer.decode(out[0].tolist())
+
+
+def _introduce(config: Config, corpus: Corpus, model: GPT, steps: int) -> None:
+    print(f"text     {corpus.source}")
+    print(
+        f"tokens   {len(corpus.train):,} to train on, {len(corpus.val):,} to validate; {corpus.tokenizer.vocab_size:,} different ({config.tokenizer})"
+    )
+    print(
+        f"model    {model.num_parameters():,} parameters: {config.n_layer} blocks, {config.n_head} heads, {config.n_embd} wide, context {config.context_length}"
+    )
+    per_step = config.batch_size * config.accumulation * config.context_length
+    print(f"training {steps:,} steps of {per_step:,} tokens on {config.device}")
+
+
+def _conclude(config: Config, corpus: Corpus, model: GPT, out: Run, loop: Loop) -> None:
+    model.eval()
+    val = out.metrics[-1]["val_loss"]
+    train_loss = mean_loss(model, corpus.train, config, max(config.eval_batches, 1))
+    minutes, seconds = divmod(round(loop.seconds), 60)
+    print(f"done     {loop.step:,} steps in {minutes} min {seconds} s of training")
+    print(f"loss     {train_loss:.4f} on training text, {val:.4f} on validation text (perplexity {math.exp(val):.2f})")
+    print(f"wrote    {out.path}/: loss.png (the curve), samples.txt (what it wrote), metrics.jsonl, checkpoints/")
+
+
+def _next_steps(config: Config, out: Run, step: int, finished: bool) -> None:
+    print("go on")
+    print(f"  sample       python -m gpt.generate --run {out.path} --prompt {'The '!r} --max-new-tokens 300")
+    more = f" --steps {2 * step}" if finished else ""
+    print(f"  train on     python -m train.pretrain --resume {out.path}{more}")
+    print("  your text    python -m train.pretrain --data FILE.txt")
+    print(
+        "  larger       python -m train.pretrain --n-layer 6 --n-embd 384 --n-head 6 --context-length 256 --dropout 0.2"
+    )
+    print("  GPT-2 small  python -m train.pretrain --preset gpt2-124m --data FILE.txt")
+
+
+if __name__ == "__main__":
+    run(main, "pretrain")
