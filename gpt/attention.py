@@ -8,7 +8,8 @@
 
 A stage with the right weights computes what the one before it does; tests/test_attention.py copies them across.
 
-Shapes: B sequences of T tokens, each token a vector of C numbers, nh heads of hs = C / nh numbers each.
+Shapes: B sequences of T tokens, each token a vector of C numbers, nh heads of hs = C / nh numbers each. The first four
+stages also take a single sequence, (T, C).
 
 Sources: Raschka, *Build a Large Language Model (From Scratch)*, chapter 3, for the stages and their names; Vaswani et
 al., *Attention Is All You Need* (2017), section 3.2; OpenAI's GPT-2 checkpoint for c_attn and c_proj, and Karpathy's
@@ -57,14 +58,16 @@ class CausalAttention(nn.Module):
     A score of -inf has the weight 0, and the rest of its row still sums to 1. In training, dropout then drops weights.
     """
 
+    mask: Tensor  # (context_length, context_length), True where the key is later than the query
+
     def __init__(self, d_in: int, d_out: int, context_length: int, dropout: float, qkv_bias: bool = False):
         super().__init__()
         self.W_query = nn.Linear(d_in, d_out, bias=qkv_bias)
         self.W_key = nn.Linear(d_in, d_out, bias=qkv_bias)
         self.W_value = nn.Linear(d_in, d_out, bias=qkv_bias)
         self.drop = nn.Dropout(dropout)
-        later = tl.triu(tl.ones(context_length, context_length), diagonal=1).bool()  # (T, T), True where key > query
-        self.register_buffer("mask", later, persistent=False)
+        later = tl.triu(tl.ones(context_length, context_length), diagonal=1)
+        self.register_buffer("mask", later.bool(), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, T, d_in) -> (B, T, d_out)
         T = x.shape[-2]

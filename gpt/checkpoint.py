@@ -57,7 +57,7 @@ def latest_weights(run: str | PathLike[str]) -> Path:
     }
     if not found:
         raise FileNotFoundError(
-            f"{run} has no model yet, checkpoints/step-…/model.safetensors; python -m train.pretrain writes one at its "
-            "first checkpoint"
+            f"{run} has no model yet, in checkpoints/step-…/model.safetensors; python -m train.pretrain saves them "
+            "there as it trains"
         )
     return found[max(found)]

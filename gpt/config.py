@@ -3,8 +3,8 @@
     GPTConfig(vocab_size=65, context_length=64, n_layer=4, n_head=4, n_embd=128)
     replace(PRESETS["gpt2"], dropout=0.1)
 
-Sources: Radford et al., *Language Models are Unsupervised Multitask Learners* (2019), table 2; Karpathy's nanoGPT, whose
-names these are; Raschka, *Build a Large Language Model (From Scratch)*, chapter 4.
+Sources: Radford et al., *Language Models are Unsupervised Multitask Learners* (2019), table 2; Karpathy's nanoGPT, from
+which most of the names are; Raschka, *Build a Large Language Model (From Scratch)*, chapter 4.
 """
 
 from collections.abc import Mapping
@@ -65,13 +65,18 @@ class GPTConfig:
             object.__setattr__(self, "qkv_bias", False)
 
     def parameters(self) -> int:
-        """How many numbers the model learns."""
+        """How many numbers the model learns, without building it."""
+
+        def linear(inputs: int, outputs: int, bias: bool) -> int:
+            return (inputs + bias) * outputs
+
         C = self.n_embd
         norm = C + C * self.bias
-        attention = C * 3 * C + 3 * C * self.qkv_bias + C * C + C * self.bias
-        mlp = C * 4 * C + 4 * C * self.bias + 4 * C * C + C * self.bias
-        embeddings = (self.vocab_size * (1 if self.tied else 2) + self.context_length) * C
-        return embeddings + self.n_layer * (norm + attention + norm + mlp) + norm
+        attention = linear(C, 3 * C, self.qkv_bias) + linear(C, C, self.bias)
+        mlp = linear(C, 4 * C, self.bias) + linear(4 * C, C, self.bias)
+        embeddings = (self.vocab_size + self.context_length) * C
+        head = 0 if self.tied else self.vocab_size * C
+        return embeddings + self.n_layer * (norm + attention + norm + mlp) + norm + head
 
     def to_dict(self) -> dict[str, int | float | bool]:
         """The fields, as JSON can hold them."""
@@ -79,7 +84,7 @@ class GPTConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """What `to_dict` gave, as a configuration. ValueError for a key that is unknown or missing, or a wrong value."""
+        """The configuration from which `to_dict` made `values`. ValueError if a key is missing, unknown or wrong."""
         names = {field.name for field in fields(cls)}
         unknown, missing = sorted(values.keys() - names), sorted(names - values.keys())
         if unknown or missing:

@@ -118,9 +118,11 @@ def pieces(tokenizer: Tokenizer, ids: Iterable[int]) -> Iterator[str]:
         seen.append(token)
         text = tokenizer.decode(seen)
         ready = len(text.rstrip("\ufffd"))  # as which half a character reads
-        yield text[shown:ready]
-        shown = max(shown, ready)
-    yield text[shown:]
+        if ready > shown:
+            yield text[shown:ready]
+            shown = ready
+    if text[shown:]:
+        yield text[shown:]
 
 
 # The command line --------------------------------------------------------------------------------------
@@ -129,7 +131,7 @@ def pieces(tokenizer: Tokenizer, ids: Iterable[int]) -> Iterator[str]:
 @dataclass(frozen=True)
 class Config:
     run: Path | None = option(None, "folder of the training run whose model shall write, runs/NAME")
-    prompt: str = option("\n", "text to go on from")
+    prompt: str = option("\n", "text to go on from, a line break if not given")
     max_new_tokens: int = option(500, "tokens to write, at most")
     temperature: float = option(0.8, "how bold to be; 0 takes the likeliest token each time")
     top_k: int | None = option(200, "draw among so many likeliest tokens, or none: among all")
@@ -138,8 +140,8 @@ class Config:
 
 
 def main(argv: Sequence[str]) -> None:
-    presets = {"bold": Config(), "greedy": Config(temperature=0.0)}
-    config = parse(Config, argv, presets, "bold", "generate", "Let a trained GPT go on from a prompt.")
+    presets = {"varied": Config(), "greedy": Config(temperature=0.0)}
+    config = parse(Config, argv, presets, "varied", "generate", "Let a trained GPT go on from a prompt.")
     if config.run is None:
         raise UsageError("--run is missing: name the folder of a training run, --run runs/NAME")
     try:

@@ -8,14 +8,14 @@ whose four matrices of a block are stored (in, out) there and (out, in) here.
 
 Shapes: B sequences of T tokens, each a vector of C = n_embd numbers, over a vocabulary of V tokens.
 
-Sources: Radford et al., *Language Models are Unsupervised Multitask Learners* (2019); Karpathy's nanoGPT for the shape of
-the code, its initialisation and what `forward` returns; Raschka, *Build a Large Language Model (From Scratch)*, chapter 4.
+Sources: Radford et al., *Language Models are Unsupervised Multitask Learners* (2019); Karpathy's nanoGPT for the shape
+of the code, the first values and what `forward` returns; Raschka, *Build a Large Language Model (From Scratch)*,
+chapter 4.
 """
 
 import math
 from typing import Any
 
-import tensorlite as tl
 from gpt.attention import MultiHeadAttention
 from gpt.config import GPTConfig
 from tensorlite import Tensor, nn
@@ -108,8 +108,8 @@ class GPT(nn.Module):
         longest = self.config.context_length
         if idx.ndim != 2 or not 1 <= idx.shape[1] <= longest:
             raise ValueError(
-                f"GPT expects token ids of shape (B, T), with T from 1 to its context_length of {longest}, got {idx.shape}; "
-                f"idx[:, -{longest}:] are the last that fit"
+                f"GPT expects token ids of shape (B, T), with T from 1 to its context_length of {longest}, got "
+                f"{idx.shape}; idx[:, -{longest}:] are the last that fit"
             )
         x = self.wte(idx) + self.wpe.weight[: idx.shape[1]]  # (B, T, C) + (T, C): position t is row t
         x = self.drop(x)  # (B, T, C)

@@ -36,6 +36,7 @@ from .dtype import (
 from .mode import Hook, enable_grad, hooked, is_grad_enabled, no_grad, set_grad_enabled
 from .op import OPS, Analytic, Mixed, Op, OpError, level, using
 from .ops import *
+from .parallel import get_num_threads, set_num_threads
 from .random import Generator, default_generator, get_rng_state, manual_seed, set_rng_state
 from .serialize import load, save
 from .tensor import Tensor
@@ -48,5 +49,6 @@ __version__ = "0.1.0"
 
 def __getattr__(name: str) -> object:
     raise AttributeError(
-        f"tensorlite has no {name!r}: it has the part of PyTorch's surface that a GPT needs; tensorlite.OPS lists the ops"
+        f"tensorlite has no {name!r}: it has the part of PyTorch's surface that a GPT needs; "
+        "tensorlite.OPS lists the ops"
     )

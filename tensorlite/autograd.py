@@ -42,7 +42,7 @@ def _walk(
         needed = _leading_to({place for place, _ in captured}, order)
         order = [place for place in order if place in needed]
     for place in order:
-        if isinstance(place, Node):
+        if isinstance(place, Node) and (targets is None or not needed.isdisjoint(place.parents)):
             place.check()
 
     arrived: dict[Any, list[_Sum]] = {}  # place -> per output of it, the gradient so far
@@ -133,7 +133,7 @@ class _Sum:
         elif self.ours and not isinstance(contribution, Tensor):
             self.value += contribution
         else:
-            self.value, self.ours = self.value + contribution, True
+            self.value, self.ours = _array(self.value + contribution), True
 
 
 def _arrive(arrived: dict[Any, list[_Sum]], place: Any, index: int, contribution: Any, ours: bool = False) -> None:
@@ -157,14 +157,18 @@ def _same(x: Any) -> Any:
     return x
 
 
+def _array(x: Any) -> Any:
+    """What NumPy computes from 0-dimensional arrays is a scalar; here it is an array again."""
+    return np.asarray(x) if isinstance(x, SCALARS) else x
+
+
 def _fit(gradient: Any, node: Node, i: int) -> Any:
     """The gradient of input i in that input's shape and dtype: undoes broadcasting and promotion.
 
     An input that was broadcast was used once per copy, so its gradient is the sum over the copies.
     """
     shape, dtype = node.formats[i]  # type: ignore[misc]
-    if isinstance(gradient, SCALARS):
-        gradient = np.asarray(gradient)
+    gradient = _array(gradient)
     if gradient.shape != shape:
         extra = gradient.ndim - len(shape)
         copies = [k for k, n in enumerate(gradient.shape) if k < extra or (shape[k - extra] == 1 and n != 1)]
@@ -173,7 +177,7 @@ def _fit(gradient: Any, node: Node, i: int) -> Any:
                 f"backward: the row d{node.op.input_name(i)} of [{node.op.name}] gave a gradient of shape "
                 f"{tuple(gradient.shape)} for an input of shape {shape}; expected that shape, or one it broadcasts to"
             )
-        gradient = gradient.sum(tuple(copies)).reshape(shape)
+        gradient = _array(gradient.sum(tuple(copies))).reshape(shape)
     if gradient.dtype != dtype:
         gradient = gradient.to(dtype) if isinstance(gradient, Tensor) else gradient.astype(dtype)
     return gradient
@@ -191,9 +195,11 @@ def _ours(gradient: Any, i: int, contributions: Sequence[Any], g: Any, node: Nod
 def _deposit(leaf: Tensor, total: _Sum) -> None:
     gradient = total.value
     if isinstance(gradient, Tensor):
-        leaf.grad = gradient if leaf.grad is None else leaf.grad + gradient
+        leaf.grad = gradient.clone() if leaf.grad is None else leaf.grad + gradient
     elif leaf.grad is None:
         leaf.grad = Tensor._of(gradient if total.ours else gradient.copy())
+    elif leaf.grad.node is not None:  # from create_graph=True: the graph may keep its array
+        leaf.grad = Tensor._of(_array(leaf.grad.array + gradient))
     else:
         leaf.grad.array += gradient
         written(leaf.grad)
@@ -201,14 +207,19 @@ def _deposit(leaf: Tensor, total: _Sum) -> None:
 
 def _call_hooks(place: Any, sums: list[_Sum]) -> None:
     """Let the hooks of a place see, and replace, the gradient that has arrived."""
-    for index, hook in place.hooks:
+    for index, hook in list(place.hooks):  # a hook may remove itself
         value = sums[index].value
         if value is None:
             continue
         changed = hook(value if isinstance(value, Tensor) else Tensor._of(value))
+        sums[index].ours = False  # the hook may have put it somewhere
         if changed is not None:
+            if changed.shape != value.shape or changed.dtype != value.dtype:
+                raise RuntimeError(
+                    f"register_hook: a hook gave a gradient of shape {changed.shape} and {changed.dtype} in the place of "
+                    f"one of shape {value.shape} and {value.dtype}"
+                )
             sums[index].value = changed if isinstance(value, Tensor) else array_of(changed)
-            sums[index].ours = False
 
 
 def _gradients_with_graph(node: Node, g: Any) -> Sequence[Any]:
@@ -279,7 +290,7 @@ def backward(
     gradient: Any = None,
     retain_graph: bool | None = None,
     create_graph: bool = False,
-    inputs: Sequence[Tensor] | None = None,
+    inputs: Tensor | Sequence[Tensor] | None = None,
 ) -> None:
     """Add d(self)/d(leaf) to `.grad` of every leaf that self was computed from.
 
@@ -292,6 +303,7 @@ def backward(
     an array that the backward needs has been written in place.
     """
     seed = _seed(self, gradient, "backward")
+    inputs = [inputs] if isinstance(inputs, Tensor) else inputs
     retain = create_graph if retain_graph is None else retain_graph
     with set_grad_enabled(create_graph):
         seeds = [_tensor(gradient, seed) if create_graph else seed]
@@ -336,7 +348,7 @@ def grad(
                 f"grad: no output depends on input {i} (shape {inputs[i].shape}); allow_unused=True gives None for it"
             )
     # Two inputs, or an input and the caller, may have been handed one array: each gets its own.
-    return tuple([g if g is None or isinstance(g, Tensor) else Tensor._of(g.copy()) for g in found])
+    return tuple([g if g is None else g.clone() if isinstance(g, Tensor) else Tensor._of(g.copy()) for g in found])
 
 
 def _tensor(gradient: Any, seed: Any) -> Tensor:

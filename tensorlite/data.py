@@ -1,12 +1,12 @@
 """Data sets, and the DataLoader that draws batches from them in an order that can be stopped and resumed.
 
-    >>> dataset = TensorDataset(tensor([10, 11, 12]), tensor([0.5, 0.25, 0.125]))
-    >>> for x, y in DataLoader(dataset, batch_size=2):
-    ...     print(x, y)
-    tensor([10, 11]) tensor([0.5 , 0.25])
-    tensor([12]) tensor([0.125])
+    >>> samples = [(10, "a"), (11, "b"), (12, "c")]
+    >>> for numbers, letters in DataLoader(samples, batch_size=2):
+    ...     print(numbers, letters)
+    tensor([10, 11]) ['a', 'b']
+    tensor([12]) ['c']
 
-A batch is one Tensor for each part of a sample.
+A data set is whatever has samples by number and a length; a sample is what `default_collate` can batch.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from .creation import from_numpy, tensor
+from .creation import from_numpy
 from .ops.shape import stack
 from .random import Generator, default_generator
 from .tensor import Tensor
@@ -78,7 +78,7 @@ def random_split(dataset: Any, lengths: Sequence[float], generator: Generator | 
     """
     n = len(dataset)
     sizes = [int(length) for length in lengths]
-    if math.isclose(sum(lengths), 1) and sum(lengths) <= 1 + 1e-9 and n != 1:
+    if math.isclose(sum(lengths), 1):
         sizes = [math.floor(n * length) for length in lengths]
         for i in range(n - sum(sizes)):
             sizes[i % len(sizes)] += 1
@@ -110,7 +110,7 @@ def default_collate(batch: Sequence[Any]) -> Any:
             )
         return stack(batch) if isinstance(first, Tensor) else from_numpy(np.stack(batch))
     if isinstance(first, (bool, int, float, np.generic)):
-        return tensor(np.array(batch))
+        return from_numpy(np.array(batch))
     if isinstance(first, (str, bytes)):
         return list(batch)
     if isinstance(first, Mapping):
@@ -126,7 +126,7 @@ class DataLoader:
 
     batch_size       samples per batch; the last may have fewer, or is left out with drop_last
     shuffle          a new random order in each epoch
-    sampler          an iterable of indices, in the place of shuffle
+    sampler          an iterable of indices that has a length, in the place of shuffle
     num_workers      0: samples are fetched when a batch is asked for; more: a thread fetches ahead,
                      prefetch_factor batches for each. It is one thread, so that the order of fetching is certain
     collate_fn       makes a batch of a list of samples
@@ -175,12 +175,10 @@ class DataLoader:
 
     def __iter__(self) -> Iterator[Any]:
         if self._resumed:
-            self._resumed = False
             self.generator.set_state(self._epoch.generator)
-        elif self._epoch.batches:
-            self._epoch = _Epoch(self._epoch.number + 1, self.generator.get_state())
         else:
-            self._epoch = _Epoch(self._epoch.number, self.generator.get_state())
+            self._epoch = _Epoch(self._epoch.number + bool(self._epoch.batches), self.generator.get_state())
+        self._resumed = False
         return self._batches(self._epoch, islice(self._indices(), self._epoch.batches, None))
 
     def _indices(self) -> Iterator[list[int]]:

@@ -24,7 +24,8 @@ class device:
 
     def __init__(self, name: str | device, index: int | None = None):
         if not isinstance(name, str):
-            name, index = name.type, name.index
+            index = name.index
+            name = name.type
         kind, _, number = name.partition(":")
         if kind not in ("cpu", "cuda") or (number and not number.isdigit()):
             raise ValueError(f"device: {name!r} is not a device; use 'cpu', 'cuda' or 'cuda:N'")

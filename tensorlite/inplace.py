@@ -77,7 +77,6 @@ _define("addcdiv_", lambda x, a, b, value=1: x + a / b * value)
 _define("lerp_", lambda x, end, weight: x + (end - x) * weight)
 
 
-
 @method
 def fill_(self: Tensor, value: Any) -> Tensor:
     """Every element set to value."""

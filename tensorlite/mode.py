@@ -36,6 +36,13 @@ class set_grad_enabled(ContextDecorator):
     def __exit__(self, *_: Any) -> None:
         state.recording = self.before
 
+    def __call__(self, function: Any) -> Any:
+        state.recording = self.before  # a decorator changes nothing until the function runs
+        return super().__call__(function)
+
+    def _recreate_cm(self) -> set_grad_enabled:
+        return set_grad_enabled(self.recording)  # one for each call: calls nest, and threads overlap
+
 
 class no_grad(ContextDecorator):
     """Inside, nothing is recorded and leaves may be written in place."""
@@ -43,7 +50,7 @@ class no_grad(ContextDecorator):
     recording = False
 
     def __init__(self) -> None:
-        self.before: list[bool] = []  # a stack: a decorated function may call itself
+        self.before: list[bool] = []  # a stack: one object may be entered twice
 
     def __enter__(self) -> None:
         self.before.append(state.recording)
@@ -51,6 +58,9 @@ class no_grad(ContextDecorator):
 
     def __exit__(self, *_: Any) -> None:
         state.recording = self.before.pop()
+
+    def _recreate_cm(self) -> no_grad:
+        return type(self)()  # a decorated function may run in several threads at once
 
 
 class enable_grad(no_grad):

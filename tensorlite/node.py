@@ -77,10 +77,11 @@ class Node:
     indices    per input: which output of the parent it is
     formats    per input: shape and dtype, which its gradient must have
     kept       what the rows name (Op explains the names); None once backward has freed it
+    version    counts writes into the output's memory; None until there is a view of it, through which one could write
     """
 
     __slots__ = (
-        "__weakref__", "formats", "hooks", "indices", "kept", "op", "outputs", "parents", "plan", "versions",
+        "__weakref__", "formats", "hooks", "indices", "kept", "op", "outputs", "parents", "plan", "version", "versions",
     )  # fmt: skip
 
     def __init__(self, op: Op, plan: Plan, inputs: Sequence[Any], wants: tuple[bool, ...]):
@@ -91,7 +92,8 @@ class Node:
         self.indices = tuple([x.index if wanted else 0 for x, wanted in pairs])
         self.formats = [(x.array.shape, x.array.dtype) if wanted else None for x, wanted in pairs]
         self.kept: dict[str, Any] | None = None
-        self.versions: list[tuple[str, Version, int]] = []
+        self.version: Version | None = None
+        self.versions: list[tuple[str, Version | Node, int]] = []  # kept input, who counts its writes, count so far
         self.outputs: list[tuple[tuple[int, ...], Any]] | None = None  # shape and dtype of each, if several
         self.hooks: list[tuple[int, Callable]] | None = None
 
@@ -102,11 +104,11 @@ class Node:
         self.kept = {name: value for (name, _), value in zip(self.plan.keep, values, strict=True)}
         for name, where in self.plan.watch:
             for x in inputs[where]:
-                # What a node computed is never written in place, unless it shares a leaf's memory: watch the rest.
-                if isinstance(x, Tensor) and (x.node is None or x.version is not None):
-                    if x.version is None:
+                if isinstance(x, Tensor):
+                    if x.version is None and x.node is None:
                         x.version = Version()
-                    self.versions.append((name, x.version, x.version.count))
+                    # A node's result has no version before its first view: then its node will have it, from 0.
+                    self.versions.append((name, x.version or x.node, x.version.count if x.version else 0))
 
     def check(self) -> None:
         """Raise RuntimeError unless what was kept is still there and still what the forward saw."""
@@ -116,12 +118,16 @@ class Node:
                 f"backward: [{self.op.name}] needs what it kept ({names}), but an earlier backward() freed it. "
                 "Call the first one as backward(retain_graph=True), or compute the forward anew"
             )
-        for name, version, count in self.versions:
-            if version.count != count:
+        kept: list[tuple[str, Version | Node | None, int]] = [(f"input {name}", *rest) for name, *rest in self.versions]
+        if "y" in self.kept:
+            kept.append(("output y", self, 0))
+        for name, holder, count in kept:
+            version = holder.version if isinstance(holder, Node) else holder
+            if version is not None and version.count != count:
                 raise RuntimeError(
-                    f"backward: [{self.op.name}] kept its input {name}, which has been written in place "
+                    f"backward: [{self.op.name}] kept its {name}, which has been written in place "
                     f"{version.count - count} time(s) since, so the gradient would be wrong. Write after backward(), "
-                    f"or give the op a copy: {name}.clone()"
+                    f"or give the op a copy: {name.split()[1]}.clone()"
                 )
 
     def free(self) -> None:

@@ -68,18 +68,21 @@ class Generator:
 
 
 _generators: dict[Device, Generator] = {}
+_seed = DEFAULT_SEED  # what a generator starts from that is made later
 
 
 def default_generator(device: Any = None) -> Generator:
     """The generator that draws for a device when none is given."""
     where = Device(device or "cpu")
     if where not in _generators:
-        _generators[where] = Generator(where)
+        _generators[where] = Generator(where).manual_seed(_seed)
     return _generators[where]
 
 
 def manual_seed(seed: int) -> Generator:
     """Seed the default generators of all devices; returns the CPU's."""
+    global _seed
+    _seed = seed
     cpu = default_generator()
     for generator in _generators.values():
         generator.manual_seed(seed)

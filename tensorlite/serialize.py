@@ -68,8 +68,10 @@ def load(f: str | os.PathLike, map_location: Any = None, *, weights_only: bool =
             metadata = file.metadata() or {}
         tensors = {name: Tensor._of(move(array, map_location or "cpu")) for name, array in arrays.items()}
         return _decode(json.loads(metadata[FIELD]), tensors) if FIELD in metadata else tensors
-    except (SafetensorError, TypeError, ValueError, LookupError) as error:
-        raise ValueError(f"load: {path} is broken, or no safetensors file: {error}") from error
+    except TypeError as error:
+        raise ValueError(f"load: {path} holds a dtype that NumPy lacks ({error}); convert it to float32") from error
+    except (SafetensorError, ValueError, LookupError) as error:
+        raise ValueError(f"load: {path} is broken: {error}") from error
 
 
 def _encode(x: Any, where: str, arrays: dict[str, np.ndarray]) -> Any:

@@ -290,6 +290,9 @@ def share(view: Tensor, source: Tensor) -> Tensor:
         source.version = Version()
     source.version.shared = True
     view.version = source.version
+    for x in (source, view):
+        if x.node is not None:
+            x.node.version = source.version
     return view
 
 
@@ -306,6 +309,8 @@ def _as_array(data: Any, dtype: Any, where: Any) -> Any:
     data = array_of(data)
     if hasattr(data, "dtype"):
         array = data.astype(dtype or data.dtype, copy=True)
+        if isinstance(array, np.generic):
+            array = np.asarray(array)
     else:
         array = np.array(_plain(data))
         if array.dtype.kind not in "biufc":

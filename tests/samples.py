@@ -64,7 +64,7 @@ def positive(*shape: int) -> np.ndarray:
 
 
 def awayfrom0(*shape: int) -> np.ndarray:
-    return positive(*shape) * rng.choice([-1, 1], shape)
+    return np.asarray(positive(*shape) * rng.choice([-1, 1], shape))
 
 
 def apart(*shapes: tuple[int, ...]) -> list[np.ndarray]:

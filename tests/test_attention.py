@@ -37,6 +37,19 @@ def test_simplified_attention_is_an_average_by_resemblance(x):
     np.testing.assert_allclose(out.numpy(), by_hand, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize(
+    "stage",
+    [
+        SimplifiedSelfAttention(),
+        SelfAttention(C, 5),
+        CausalAttention(C, 5, T, 0.0),
+        MultiHeadAttentionWrapper(C, 5, T, 0.0, heads),
+    ],
+)
+def test_the_stages_take_one_sequence_too(x, stage):
+    close(stage.double()(x[0]), stage(x)[0])
+
+
 def test_tokens_that_are_alike_attend_evenly():
     same = tl.ones(1, T, C)
     close(SimplifiedSelfAttention()(same), same)

@@ -23,9 +23,13 @@ VARIANTS = {
 each_variant = pytest.mark.parametrize("config", VARIANTS.values(), ids=VARIANTS)
 
 
+def installed(package):
+    return pytest.importorskip(package, reason=f"{package} is not installed: pip install 'tensorlite[oracle]'")
+
+
 @pytest.fixture
 def torch():
-    return pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'tensorlite[oracle]'")
+    return installed("torch")
 
 
 def model_of(config, dtype=tl.float32, seed=0):
@@ -88,7 +92,8 @@ def test_gpt2_itself():
 def test_names_and_order_are_the_checkpoints():
     parts = ("ln_1", "attn.c_attn", "attn.c_proj", "ln_2", "mlp.c_fc", "mlp.c_proj")
     block = [f"{part}.{kind}" for part in parts for kind in ("weight", "bias")]
-    names = ["wte.weight", "wpe.weight", *[f"h.{i}.{name}" for i in range(2) for name in block], "ln_f.weight", "ln_f.bias"]
+    blocks = [f"h.{i}.{name}" for i in range(2) for name in block]
+    names = ["wte.weight", "wpe.weight", *blocks, "ln_f.weight", "ln_f.bias"]
     assert [name for name, _ in GPT(TINY).named_parameters()] == names
     assert list(GPT(TINY).state_dict()) == [*names, "lm_head.weight"]
 
@@ -187,7 +192,6 @@ def test_twenty_steps_of_adamw_are_pytorchs(torch):
         return (step + 1) / 6 if step < 5 else 0.1 + 0.45 * (1 + math.cos(math.pi * (step - 5) / 15))
 
     def losses(model, tensor, AdamW, LambdaLR, clip_grad_norm_):
-        loss_of = getattr(model, "loss", lambda *batch: model(*batch)[1])
         groups = [
             {"params": [p for p in model.parameters() if p.ndim >= 2], "weight_decay": 0.1},
             {"params": [p for p in model.parameters() if p.ndim < 2], "weight_decay": 0.0},
@@ -195,7 +199,7 @@ def test_twenty_steps_of_adamw_are_pytorchs(torch):
         optimizer = AdamW(groups, lr=1e-2, betas=(0.9, 0.95))
         scheduler = LambdaLR(optimizer, schedule)
         for step in range(20):
-            loss = loss_of(*[tensor(ids.numpy()) for ids in batch_of(config, seed=step % 4)])
+            loss = model.loss(*[tensor(ids.numpy()) for ids in batch_of(config, seed=step % 4)])
             optimizer.zero_grad()
             loss.backward()
             clip_grad_norm_(model.parameters(), 1.0)
@@ -212,14 +216,12 @@ def test_twenty_steps_of_adamw_are_pytorchs(torch):
 
 
 @pytest.fixture
-def transformers():
-    pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'tensorlite[oracle]'")
+def transformers(torch):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # its own, on import
-        return pytest.importorskip("transformers", reason="transformers is not installed: pip install 'tensorlite[oracle]'")
+        return installed("transformers")
 
 
-@pytest.mark.slow
 def test_the_logits_are_those_of_transformers_gpt2(torch, transformers):
     theirs = transformers.GPT2LMHeadModel(
         transformers.GPT2Config(vocab_size=65, n_positions=16, n_embd=16, n_layer=2, n_head=2, initializer_range=0.2)
@@ -231,6 +233,18 @@ def test_the_logits_are_those_of_transformers_gpt2(torch, transformers):
     idx, _ = batch_of(TINY)
     with torch.no_grad():
         assert_close(model(idx, idx)[0], theirs.eval()(torch.tensor(idx.numpy())).logits, 1e-12)
+
+
+def test_dropout_is_where_gpt2_has_it():
+    model = GPT(replace(TINY, dropout=0.25))
+    called = []
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Dropout):
+            module.register_forward_hook(lambda dropout, inputs, output, name=name: called.append((name, dropout.p)))
+    model.loss(*batch_of(TINY))
+    # of the embeddings, then of what attention and MLP add; attention drops weights too, see test_attention.py
+    assert called == [(name, 0.25) for name in ("drop", "h.0.drop", "h.0.drop", "h.1.drop", "h.1.drop")]
+    assert {block.attn.dropout for block in model.h} == {0.25}
 
 
 def test_without_targets_only_the_last_logits():

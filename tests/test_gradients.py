@@ -81,7 +81,7 @@ def test_part_of_the_inputs(sample: Sample):
 
 
 def fortran(x: np.ndarray) -> np.ndarray:
-    return np.asfortranarray(x)
+    return np.array(x, order="F")
 
 
 def strided(x: np.ndarray) -> np.ndarray:
@@ -94,7 +94,7 @@ def strided(x: np.ndarray) -> np.ndarray:
 def backward(x: np.ndarray) -> np.ndarray:
     """The same numbers, from the end of the memory to its start."""
     flip = (slice(None, None, -1),) * x.ndim
-    return x[flip].copy()[flip]
+    return np.asarray(x[flip]).copy()[(*flip, ...)]
 
 
 def frozen(x: np.ndarray) -> np.ndarray:

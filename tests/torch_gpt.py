@@ -91,3 +91,6 @@ class TorchGPT(nn.Module):
         counted = targets != -100
         right = torch.log_softmax(logits, dim=-1).gather(-1, targets.where(counted, 0)[..., None])[..., 0]
         return logits, -right[counted].mean()
+
+    def loss(self, idx, targets):
+        return self(idx, targets)[1]

@@ -49,7 +49,7 @@ def read_text(path: Path) -> str:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UsageError(
-            f"--data {path}: not a UTF-8 text file (byte {error.start} is 0x{raw[error.start]:02x}); convert it to UTF-8"
+            f"--data {path}: not a UTF-8 text file (byte {error.start} is 0x{raw[error.start]:02x}); convert it first"
         ) from None
     if "\0" in text:
         raise UsageError(f"--data {path}: a binary file (it contains zero bytes); give plain text")
@@ -85,8 +85,8 @@ def split(text: str, tokenizer: Tokenizer, val_fraction: float, context_length: 
     for part, tokens in (("training", train), ("validation", val)):
         if len(tokens) <= context_length:
             raise UsageError(
-                f"the {part} part of {source} has {len(tokens):,} tokens, which is too short for a context of "
-                f"{context_length}: a window needs {context_length + 1:,}; give more text, or a smaller --context-length"
+                f"the {part} part of {source} has {len(tokens):,} tokens, too short for a context of "
+                f"{context_length} (a window needs {context_length + 1:,}); give more text or a smaller --context-length"
             )
     return Corpus(train, val, tokenizer, source)
 

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from tensorlite.optim.lr_scheduler import LambdaLR, warmup_cosine, warmup_linear
 
 import tensorlite as tl
 from gpt.config import GPTConfig
 from gpt.generate import generate
 from gpt.model import GPT
 from gpt.tokenizer import Tokenizer, load_tokenizer
+from tensorlite.optim.lr_scheduler import LambdaLR, Schedule, warmup_constant, warmup_cosine, warmup_linear
 from train import checkpoint
 from train.corpus import Corpus, Windows, make_tokenizer, read, split
 from train.loop import Loop
@@ -204,7 +204,7 @@ def resume(saved: Config, config: Config) -> None:
     changed = [f.name for f in fields(Config) if getattr(saved, f.name) != getattr(config, f.name)]
     if refused := [name for name in changed if name not in MAY_CHANGE]:
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in refused)
-        raise UsageError(f"--resume {config.resume}: {flags} differs from the run's own; start a new run for that")
+        raise UsageError(f"--resume {config.resume}: {flags} cannot differ from the run's own; start a new run")
     text, source = read(config.data)
     tokenizer = load_tokenizer(config.resume / "tokenizer.json")
     corpus = split(text, tokenizer, config.val_fraction, config.context_length, source)
@@ -280,6 +280,8 @@ def train(config: Config, corpus: Corpus, model: GPT, out: Run, state: dict[str,
         step=state.get("step", 0),
         seconds=state.get("seconds", 0.0),
     )
+    if loop.step >= steps:
+        raise UsageError(f"{out.path} has trained its {steps:,} steps, nothing is left to do; try --steps {2 * steps}")
     _introduce(config, corpus, model, steps)
     finished = loop.train()
     uniform = math.log(corpus.tokenizer.vocab_size)
@@ -291,14 +293,14 @@ def train(config: Config, corpus: Corpus, model: GPT, out: Run, state: dict[str,
     _next_steps(config, out, loop.step, finished)
 
 
-def _schedule(config: Config, steps: int) -> Any:
+def _schedule(config: Config, steps: int) -> Schedule:
     """step -> what the peak learning rate is multiplied with."""
     floor = config.min_lr / config.lr
     if config.schedule == "cosine":
         return warmup_cosine(config.warmup, steps, floor)
     if config.schedule == "linear":
         return warmup_linear(config.warmup, steps, floor)
-    return lambda step: min(1.0, (step + 1) / (config.warmup + 1))
+    return warmup_constant(config.warmup)
 
 
 @tl.no_grad()
@@ -328,13 +330,14 @@ def sample(model: GPT, tokenizer: Tokenizer, config: Config) -> str:
 
 
 def _introduce(config: Config, corpus: Corpus, model: GPT, steps: int) -> None:
+    tokenizer, c = corpus.tokenizer, config
     print(f"text     {corpus.source}")
+    print(f"tokens   {len(corpus.train):,} to train on, {len(corpus.val):,} to validate")
     print(
-        f"tokens   {len(corpus.train):,} to train on, {len(corpus.val):,} to validate; {corpus.tokenizer.vocab_size:,} different ({config.tokenizer})"
+        f"         of {tokenizer.vocab_size:,} different {c.tokenizer if c.tokenizer != 'gpt2' else 'pieces of words'}"
     )
-    print(
-        f"model    {model.num_parameters():,} parameters: {config.n_layer} blocks, {config.n_head} heads, {config.n_embd} wide, context {config.context_length}"
-    )
+    shape = f"{c.n_layer} blocks, {c.n_head} heads, {c.n_embd} wide, context {c.context_length}"
+    print(f"model    {model.num_parameters():,} parameters: {shape}")
     per_step = config.batch_size * config.accumulation * config.context_length
     print(f"training {steps:,} steps of {per_step:,} tokens on {config.device}")
 

@@ -1,4 +1,4 @@
-"""The folder of a run: runs/<name>/{config.json, tokenizer.json, metrics.jsonl, loss.png, samples.txt, checkpoints/}."""
+"""The folder of a run: runs/<name>/{config,tokenizer}.json, metrics.jsonl, loss.png, samples.txt, checkpoints/."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Run:
         """Make the folder and write config.json. Raises UsageError if it holds something already."""
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise UsageError(
-                f"--out {path}: exists already and is not empty; choose another --out, or continue it with --resume {path}"
+                f"--out {path}: exists and is not empty; choose another --out, or go on with it: --resume {path}"
             )
         try:
             (path / "checkpoints").mkdir(parents=True, exist_ok=True)

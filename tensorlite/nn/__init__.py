@@ -1,6 +1,7 @@
 """Neural networks: modules with parameters, the layers of a GPT, and how to start and clip them."""
 
 from . import functional, init, utils
+from .container import ModuleDict, ModuleList, Sequential
 from .layers import (
     GELU,
     CrossEntropyLoss,
@@ -17,7 +18,7 @@ from .layers import (
     Softmax,
     Tanh,
 )
-from .module import Module, ModuleDict, ModuleList, Parameter, Sequential
+from .module import Module, Parameter
 
 __all__ = [
     "CrossEntropyLoss",

@@ -260,11 +260,11 @@ class Module:
 
     def _state(self, prefix: str = "") -> dict[str, Tensor]:
         """Its parameters and persistent buffers, the Tensors themselves, under every name they have."""
-        return {
-            _join(path, name): x
-            for path, module in self.named_modules(prefix, remove_duplicate=False)
-            for name, x in (*module._own_parameters(), *(b for b in module._own_buffers() if module._buffers[b[0]]))
-        }
+        state: dict[str, Tensor] = {}
+        for path, module in self.named_modules(prefix, remove_duplicate=False):
+            kept = [(name, x) for name, x in module._own_buffers() if module._buffers[name]]
+            state |= {_join(path, name): x for name, x in (*module._own_parameters(), *kept)}
+        return state
 
     def state_dict(self, *, prefix: str = "") -> dict[str, Tensor]:
         """Name -> Tensor of all parameters and persistent buffers, in order of definition.
@@ -326,13 +326,12 @@ class Module:
 
     def __repr__(self) -> str:
         lines = []
-        for same, group in groupby(self._own_modules(), lambda part: (part[0].isdigit(), repr(part[1]))):
-            names = [name for name, _ in group]
-            # Numbered parts that look alike are shown once: (0-11): 12 x Block(…)
-            packs = [names] if same[0] and len(names) > 1 else [[name] for name in names]
-            for pack in packs:
-                label = f"({pack[0]}): " if len(pack) == 1 else f"({pack[0]}-{pack[-1]}): {len(pack)} x "
-                lines.append("  " + label + same[1].replace("\n", "\n  "))
+        for (numbered, text), alike in groupby(self._own_modules(), lambda part: (part[0].isdigit(), repr(part[1]))):
+            names = [name for name, _ in alike]
+            labels = [f"({name}): " for name in names]
+            if numbered and len(names) > 1:  # shown once
+                labels = [f"({names[0]}-{names[-1]}): {len(names)} x "]
+            lines += ["  " + label + text.replace("\n", "\n  ") for label in labels]
         inside = "\n".join(["", *lines, ""]) if lines else ""
         return f"{type(self).__name__}({self.extra_repr()}{inside})"
 
@@ -348,124 +347,3 @@ def _once(named: Iterable[tuple[str, M]], once: bool) -> Iterator[tuple[str, M]]
         if not (once and id(thing) in seen):
             seen.add(id(thing))
             yield name, thing
-
-
-# Modules that hold modules -----------------------------------------------------------------------------
-
-
-class _Numbered(Module):
-    """Modules as attributes named "0", "1", "2" …"""
-
-    def _set(self, modules: Iterable[Module]) -> Self:
-        modules = list(modules)
-        for name, _ in list(self._own_modules()):
-            del vars(self)[name]
-        for i, module in enumerate(modules):
-            self.register_module(str(i), module)
-        return self
-
-    def _list(self) -> list[Module]:
-        return [module for _, module in self._own_modules()]
-
-    def append(self, module: Module) -> Self:
-        self.register_module(str(len(self)), module)
-        return self
-
-    def extend(self, modules: Iterable[Module]) -> Self:
-        for module in modules:
-            self.append(module)
-        return self
-
-    def insert(self, index: int, module: Module) -> None:
-        modules = self._list()
-        modules.insert(index, module)
-        self._set(modules)
-
-    def __getitem__(self, index: Any) -> Any:
-        """The module at an index; for a slice, a container of the same class with those modules."""
-        found = self._list()[index]
-        return type(self)(*found) if isinstance(found, list) else found
-
-    def __setitem__(self, index: int, module: Module) -> None:
-        self.register_module(str(range(len(self))[index]), module)
-
-    def __delitem__(self, index: Any) -> None:
-        modules = self._list()
-        del modules[index]
-        self._set(modules)
-
-    def __len__(self) -> int:
-        return len(self._list())
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self._list())
-
-
-class Sequential(_Numbered):
-    """Modules one after the other: each gets what the one before returned. Takes them as arguments, or one
-    dictionary of names and modules."""
-
-    def __init__(self, *modules: Any):
-        super().__init__()
-        if len(modules) == 1 and isinstance(modules[0], Mapping):
-            for name, module in modules[0].items():
-                self.register_module(name, module)
-        else:
-            self._set(modules)
-
-    def forward(self, input: Any) -> Any:
-        for _, module in self._own_modules():
-            input = module(input)
-        return input
-
-
-class ModuleList(_Numbered):
-    """A list whose modules are parts of the module that has it (those in a plain list are not)."""
-
-    def __init__(self, modules: Iterable[Module] | None = None):
-        super().__init__()
-        self._set(modules or ())
-
-
-class ModuleDict(Module):
-    """A dictionary whose modules are parts of the module that has it (those in a plain dict are not)."""
-
-    def __init__(self, modules: Mapping[str, Module] | None = None):
-        super().__init__()
-        self.update(modules or {})
-
-    def update(self, modules: Mapping[str, Module] | Iterable[tuple[str, Module]]) -> None:
-        for name, module in dict(modules).items():
-            self[name] = module
-
-    def pop(self, key: str) -> Module:
-        module = self[key]
-        del vars(self)[key]
-        return module
-
-    def keys(self) -> Iterable[str]:
-        return dict(self._own_modules()).keys()
-
-    def values(self) -> Iterable[Module]:
-        return dict(self._own_modules()).values()
-
-    def items(self) -> Iterable[tuple[str, Module]]:
-        return dict(self._own_modules()).items()
-
-    def __getitem__(self, key: str) -> Any:
-        return dict(self._own_modules())[key]
-
-    def __setitem__(self, key: str, module: Module) -> None:
-        self.register_module(key, module)
-
-    def __delitem__(self, key: str) -> None:
-        self.pop(key)
-
-    def __contains__(self, key: object) -> bool:
-        return key in dict(self._own_modules())
-
-    def __len__(self) -> int:
-        return len(dict(self._own_modules()))
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(dict(self._own_modules()))

@@ -38,6 +38,7 @@ def _power_sum(g: Any, p: float) -> Any:
     return sum([(abs(block) ** p).sum(dtype=np.float64) for block in blocks])
 
 
+@np.errstate(over="ignore", invalid="ignore")  # the norm that is returned tells
 def clip_grad_norm_(
     parameters: Tensor | Iterable[Tensor], max_norm: float, norm_type: float = 2.0, error_if_nonfinite: bool = False
 ) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from ..device import xp
@@ -67,6 +68,8 @@ def _power_da(g: Any, a: Any, b: Any) -> Any:
 
 def _power_db(g: Any, y: Any, a: Any, b: Any) -> Any:
     """d(a^b)/db = a^b ln a; that is 0 at a = 0 for b >= 0, although ln a is not finite there."""
+    if isinstance(a, (int, float)) and a > 0:
+        return g * y * math.log(a)
     zero = logical_and(eq(a, 0), ge(b, 0))
     return g * where(zero, 0.0, y * log(where(zero, 1.0, a)))
 

@@ -39,8 +39,10 @@ attach(isnan=isnan, isinf=isinf, isfinite=isfinite)
 
 
 def _sigmoid(x: Any) -> Any:
-    """1 / (1 + exp(-x)) without overflow: it is (1 + tanh(x/2)) / 2."""
-    return 0.5 * xp(x).tanh(0.5 * x) + 0.5
+    """1 / (1 + exp(-x)). Where exp(-x) overflows, the result is the 0 that it should be. (1 + tanh(x/2)) / 2 never
+    overflows, but left of 0 it takes the difference of two equal numbers: in float32 sigmoid(-20) would be 0."""
+    with np.errstate(over="ignore"):
+        return 1 / (1 + xp(x).exp(-x))
 
 
 def _erf(x: Any) -> Any:

@@ -11,7 +11,7 @@ from ..op import Op
 from ..tensor import Tensor, array_of, attach, method
 
 # fmt: off
-_getitem = Op("getitem",          lambda x, *, index: x[index],
+_getitem = Op("getitem",          lambda x, *, index: _pick(x, index),
                                   dx=lambda g, x_shape, index: _setitem(g, index=index, shape=x_shape), view=True)
 _setitem = Op("setitem",          lambda x, *, index, shape: _scatter(x, index, shape),
                                   dx=lambda g, index: _getitem(g, index=index))
@@ -26,6 +26,13 @@ lookup   = Op("embedding",        lambda weight, ids: _rows(weight, ids),
 _add_rows = Op("embedding_grad",  lambda g, ids, *, count: _sum_by_id(g, ids, count),
                                   dg=lambda g, ids: lookup(g, ids))
 # fmt: on
+
+
+def _pick(x: Any, index: Any) -> Any:
+    y = x[index]
+    if isinstance(y, np.generic):  # NumPy copies a single element; with an Ellipsis it gives a view
+        y = x[(*(index if isinstance(index, tuple) else (index,)), ...)]
+    return y
 
 
 def _basic(index: Any) -> bool:
@@ -45,9 +52,12 @@ def _scatter(x: Any, index: Any, shape: tuple[int, ...]) -> Any:
 
 
 def _along(indices: Any, dim: int, shape: tuple[int, ...]) -> tuple[Any, ...]:
-    """The index tuple which at every position but dim is that position itself (NumPy's take_along_axis)."""
-    grid = np.ogrid[tuple(slice(n) for n in indices.shape)]
-    return tuple([indices if i == dim % len(shape) else xp(indices).asarray(at) for i, at in enumerate(grid)])
+    """The index tuple which at every position but dim is that position itself (NumPy's take_along_axis), or 0
+    where `shape` was broadcast."""
+    sizes = [max(n, m) if i != dim % len(shape) else m for i, (n, m) in enumerate(zip(shape, indices.shape, strict=True))]
+    grid = np.ogrid[tuple(slice(n) for n in sizes)]
+    places = [xp(indices).asarray(at if n > 1 else at * 0) for at, n in zip(grid, shape, strict=True)]
+    return tuple([indices if i == dim % len(shape) else at for i, at in enumerate(places)])
 
 
 def _rows(weight: Any, ids: Any) -> Any:
@@ -84,7 +94,8 @@ def _index(index: Any) -> Any:
         return tuple([_index(i) for i in index])
     if isinstance(index, list):
         return np.asarray([int(i) if isinstance(i, Tensor) else i for i in index], dtype=None if index else np.int64)
-    return array_of(index)
+    # A copy, because backward will use it again, and nobody watches whether it is written until then.
+    return array_of(index).copy() if isinstance(index, (Tensor, np.ndarray)) else index
 
 
 def _iterate(self: Tensor) -> Any:
@@ -119,8 +130,13 @@ def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: boo
     x = array_of(input)
     if not 0 <= k <= x.shape[dim]:
         raise ValueError(f"topk: k is {k}, but dimension {dim} of shape {x.shape} has {x.shape[dim]} elements")
-    # A stable sort of the negated values: equal ones in order of position, the same on every machine.
-    order = xp(x).argsort(-x if largest else x, axis=dim, kind="stable")
+    # A stable sort: equal values stand in order of position, the same on every machine. For the largest, all is
+    # reversed twice; negating instead would fail for unsigned numbers, and put nan last.
+    library = xp(x)
+    if largest:
+        order = x.shape[dim] - 1 - library.flip(library.argsort(library.flip(x, dim), axis=dim, kind="stable"), dim)
+    else:
+        order = library.argsort(x, axis=dim, kind="stable")
     indices = Tensor._of(xp(x).take(order, np.arange(k), axis=dim))
     return ValuesIndices(_take(input, indices, dim=dim), indices)
 

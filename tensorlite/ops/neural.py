@@ -125,7 +125,7 @@ _A = 0.044715
 
 def _gelu_tanh(x: Any) -> Any:
     """x/2 (1 + tanh(c (x + a x^3))), in one buffer."""
-    u = x * x
+    u = xp(x).multiply(x, x, out=xp(x).empty_like(x))
     u *= _A * _C
     u += _C
     u *= x

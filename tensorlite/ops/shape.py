@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 
 from ..device import device, device_of, move, xp
-from ..op import Mixed, Op
+from ..dtype import is_floating
+from ..op import Mixed, Op, OpError
 from ..tensor import Tensor, array_of, attach, method
 
 # fmt: off
 _reshape   = Op("reshape",   lambda x, *, shape: x.reshape(shape),                dx=lambda g, x_shape: g.reshape(x_shape), view=True)
-_permute   = Op("permute",   lambda x, *, dims: x.transpose(dims),                dx=lambda g, dims: permute(g, np.argsort(dims).tolist()), view=True)
+_permute   = Op("permute",   lambda x, *, dims: x.transpose(dims),                dx=lambda g, dims: permute(g, _inverse(dims)), view=True)
 _transpose = Op("transpose", lambda x, *, dim0, dim1: x.swapaxes(dim0, dim1),     dx=lambda g, dim0, dim1: transpose(g, dim0, dim1), view=True)
 _expand    = Op("expand",    lambda x, *, shape: xp(x).broadcast_to(x, shape),    dx=lambda g: g, view=True)
 _split     = Op("split",     lambda x, *, sizes, dim: _pieces(x, sizes, dim),     dx=lambda g, dim: cat(g, dim), view=True, several=True)
@@ -35,6 +36,19 @@ def _pieces(x: Any, sizes: Sequence[int], dim: int) -> tuple[Any, ...]:
     at = (slice(None),) * (dim % x.ndim)
     ends = np.cumsum(sizes).tolist()
     return tuple([x[(*at, slice(end - size, end))] for size, end in zip(sizes, ends, strict=True)])
+
+
+def _inverse(dims: tuple[int, ...]) -> list[int]:
+    """The permutation that undoes `dims`."""
+    return np.argsort([d % len(dims) for d in dims]).tolist()
+
+
+def _place(dim: int, ndim: int, x: Any, op: str) -> int:
+    """A dimension counted from the start, of x or of a result with `ndim` dimensions; 0-dimensional counts as one."""
+    ndim = ndim or 1
+    if not -ndim <= dim < ndim:
+        raise IndexError(f"[{op}] dimension {dim} does not exist for shape {tuple(x.shape)}: {-ndim} to {ndim - 1} do")
+    return dim % ndim
 
 
 def _ints(values: tuple[Any, ...]) -> tuple[int, ...]:
@@ -71,21 +85,22 @@ def view_as(self: Tensor, other: Tensor) -> Tensor:
 def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     """Dimensions start_dim to end_dim as one."""
     shape = input.shape or (1,)
-    first, last = start_dim % len(shape), end_dim % len(shape)
+    first, last = [_place(dim, input.ndim, input, "flatten") for dim in (start_dim, end_dim)]
     return reshape(input, (*shape[:first], int(np.prod(shape[first : last + 1])), *shape[last + 1 :]))
 
 
 @method
 def squeeze(input: Tensor, dim: int | Sequence[int] | None = None) -> Tensor:
     """Without its dimensions of length 1 (all of them, or those named, where they have length 1)."""
-    dims = range(input.ndim) if dim is None else [d % input.ndim for d in ([dim] if isinstance(dim, int) else dim)]
+    given = range(input.ndim) if dim is None else [dim] if isinstance(dim, int) else dim
+    dims = [_place(d, input.ndim, input, "squeeze") for d in given]
     return reshape(input, tuple([n for i, n in enumerate(input.shape) if i not in dims or n != 1]))
 
 
 @method
 def unsqueeze(input: Tensor, dim: int) -> Tensor:
     """With a new dimension of length 1 at position dim."""
-    at = dim % (input.ndim + 1)
+    at = _place(dim, input.ndim + 1, input, "unsqueeze")
     return reshape(input, (*input.shape[:at], 1, *input.shape[at:]))
 
 
@@ -118,6 +133,8 @@ def expand(self: Tensor, *shape: Any) -> Tensor:
     """A view in which dimensions of length 1 are repeated; -1 leaves a dimension as it is."""
     target = _ints(shape)
     extra = len(target) - self.ndim
+    if extra < 0 or -1 in target[:extra]:
+        raise OpError(f"[expand] shape {self.shape} cannot become {target}: -1 stands for a dimension that is there already")
     return _expand(self, shape=tuple([self.shape[i - extra] if n == -1 else n for i, n in enumerate(target)]))
 
 
@@ -128,6 +145,8 @@ def expand_as(self: Tensor, other: Tensor) -> Tensor:
 
 def cat(tensors: Sequence[Any], dim: int = 0) -> Tensor:
     """Tensors end to end along an existing dimension."""
+    if not len(tensors):
+        raise OpError("[cat] of nothing; expected at least one tensor")
     return _cat(*tensors, dim=dim)
 
 
@@ -200,7 +219,11 @@ def to(self: Tensor, *args: Any, dtype: Any = None, device: Any = None) -> Tenso
         else:
             device = arg
     out = self if device is None else _to_device(self, device)
-    return out if dtype is None or out.dtype == dtype else _cast(out, dtype=np.dtype(dtype))
+    if dtype is None or out.dtype == dtype:
+        return out
+    if isinstance(out, Tensor) and not is_floating(np.dtype(dtype)):
+        out = out.detach()  # integers have no gradient
+    return _cast(out, dtype=np.dtype(dtype))
 
 
 def _to_device(x: Tensor, where: Any) -> Tensor:

@@ -14,6 +14,7 @@ import numpy as np
 from ..device import xp
 from ..mode import enable_grad, no_grad
 from ..nn.utils import BLOCK, clear_gradients
+from ..parallel import rows
 from ..tensor import Tensor, written
 
 
@@ -132,7 +133,7 @@ def _like(p: Tensor, state: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def in_blocks(update: Callable[..., None], *arrays: Any) -> None:
-    """update(*arrays), piece by piece: on vectors of at most BLOCK elements, which see the arrays' memory.
+    """update(*arrays), piece by piece and in threads: on vectors that see the arrays' memory.
 
     An update makes some ten passes over its arrays; on pieces that fit in the cache only the first costs memory
     traffic. On a GPU, where a pass costs a launch, and for arrays that do not lie in order, all is one piece.
@@ -141,8 +142,8 @@ def in_blocks(update: Callable[..., None], *arrays: Any) -> None:
         update(*arrays)
         return
     flat = [array.reshape(-1) for array in arrays]
-    for start in range(0, flat[0].size, BLOCK):
-        update(*[array[start : start + BLOCK] for array in flat])
+    row_bytes = sum([array.itemsize for array in (*flat, flat[0])])  # one more for the scratch
+    rows(lambda start, stop: update(*[array[start:stop] for array in flat]), flat[0].size, row_bytes)
 
 
 _held = threading.local()

@@ -56,11 +56,12 @@ class SGD(Optimizer):
             s += g
             if b is not None:
                 b *= momentum
-                b += s if keep == 1 else s * keep
-                if group["nesterov"]:
-                    s += momentum * b
-                else:
-                    s[...] = b
+                s *= keep
+                b += s
+                if group["nesterov"]:  # here the step by g, and below the one by momentum · b
+                    s *= group["lr"]
+                    p -= s
+                xp(p).multiply(b, momentum if group["nesterov"] else 1, out=s)
             s *= group["lr"]
             p -= s
 

@@ -8,24 +8,40 @@ the softmax of a block of rows needs no rescaling here, since all its keys are a
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
 
 import numpy as np
 
 from ...ops.neural import _attention
+from ...parallel import cache_bytes, get_num_threads, share
 from ...random import head_masks
-from .blocks import cache_bytes, share
 
 ROWS = 128  # of queries in a block
 
 
-def _heads(q: Any, k: Any) -> tuple[int, int]:
-    """How many heads, and how many rows of queries, one block takes."""
-    t, s = q.shape[-2], k.shape[-2]
+def _plan(q: Any, k: Any) -> tuple[list[tuple[slice, slice]], int]:
+    """The groups of (sequences, heads) that threads take in turn, and the rows of queries in a block.
+
+    A long sequence makes many blocks out of one head; of short ones, a group holds as many heads, and then
+    sequences, as keep its scores in the cache.
+    """
+    (b, h, t, _), s = q.shape, k.shape[2]
     rows = min(ROWS, t)
-    return max(1, min(q.shape[1], cache_bytes() // (3 * rows * s * q.itemsize))) if rows == t else 1, rows
+    fits = max(1, cache_bytes() // (3 * rows * s * q.itemsize)) if rows == t else 1  # heads in a group
+    fits = max(1, min(fits, b * h // get_num_threads()))
+    if fits < h:
+        return [(slice(i, i + 1), slice(j, min(j + fits, h))) for i in range(b) for j in range(0, h, fits)], rows
+    return [(slice(i, min(i + fits // h, b)), slice(0, h)) for i in range(0, b, fits // h)], rows
+
+
+def _masks(dropout_p: float, seed: int, at: tuple[slice, slice], q: Any, columns: int) -> Callable[[int, int], Any]:
+    """draw(rows, seen): the next rows of the dropout masks of a group's heads, scaled, as far as keys are seen."""
+    b, h = at[0].stop - at[0].start, at[1].stop - at[1].start
+    draw = head_masks(dropout_p, seed, at[0].start * q.shape[1] + at[1].start, b * h)
+    scale = q.dtype.type(1 / (1 - dropout_p))
+    return lambda rows, seen: draw(rows, columns).reshape(b, h, rows, columns)[..., :seen] * scale
 
 
 @cache
@@ -42,7 +58,7 @@ def _blocks(t: int, s: int, rows: int, is_causal: bool) -> Iterator[tuple[int, i
 
 
 def _scores(q: Any, k: Any, start: int, is_causal: bool) -> Any:
-    """(G, R, D) scaled queries, the first of them number `start`; (G, S, D) keys they see -> (G, R, S)"""
+    """(b, h, R, D) scaled queries, the first of them number `start`; (b, h, S, D) keys they see -> (b, h, R, S)"""
     scores = q @ k.swapaxes(-1, -2)
     if is_causal and scores.shape[-1] > start:
         last = scores[..., start:]
@@ -71,66 +87,63 @@ def _forward(q: Any, k: Any, v: Any, mask: Any, *, is_causal: bool, scale: float
     if _declines(q, k, v, mask):
         return NotImplemented
     (b, h, t, _), s = q.shape, k.shape[2]
-    heads, rows = _heads(q, k)
-    groups = -(-h // heads)
+    groups, rows = _plan(q, k)
     y = _like_heads(q, v.shape[-1])
     logsumexp = np.empty((b, h, t, 1), q.dtype)
 
     def group(i: int) -> None:
-        at = (i // groups, slice(i % groups * heads, (i % groups + 1) * heads))
-        qs, ks, vs, ys = q[at] * q.dtype.type(scale), k[at], v[at], y[at]  # (G, T, D) …
-        keep = head_masks(dropout_p, seed, i // groups * h + at[1].start, len(qs))
+        at = groups[i]
+        qs, ks, vs, ys, totals = q[at] * q.dtype.type(scale), k[at], v[at], y[at], logsumexp[at]  # (b, h, T, D) …
+        draw = _masks(dropout_p, seed, at, q, s) if dropout_p else None
         for start, stop, seen in _blocks(t, s, rows, is_causal):
-            p = _scores(qs[:, start:stop], ks[:, :seen], start, is_causal)  # (G, R, S)
-            top = p.max(axis=-1, keepdims=True)  # (G, R, 1)
+            p = _scores(qs[:, :, start:stop], ks[:, :, :seen], start, is_causal)  # (b, h, R, S)
+            top = p.max(axis=-1, keepdims=True)  # (b, h, R, 1)
             p -= top
             np.exp(p, out=p)
-            total = p.sum(axis=-1, keepdims=True)  # (G, R, 1)
-            if dropout_p:
-                p *= keep(stop - start, s)[..., :seen] * q.dtype.type(1 / (1 - dropout_p))
-            np.matmul(p, vs[:, :seen], out=ys[:, start:stop])
-            ys[:, start:stop] /= total
-            logsumexp[at][:, start:stop] = np.log(total) + top
+            total = p.sum(axis=-1, keepdims=True)  # (b, h, R, 1)
+            if draw is not None:
+                p *= draw(stop - start, seen)
+            np.divide(p @ vs[:, :, :seen], total, out=ys[:, :, start:stop])
+            np.add(np.log(total), top, out=totals[:, :, start:stop])
 
-    share(group, b * groups)
+    share(group, len(groups))
     return y, logsumexp
 
 
 def _backward(
     g: Any, q: Any, k: Any, v: Any, y: Any, logsumexp: Any, is_causal: bool, scale: float, dropout_p: float, seed: int
 ) -> tuple[Any, Any, Any, None]:
-    (b, h, t, _), s = q.shape, k.shape[2]
-    heads, rows = _heads(q, k)
-    groups = -(-h // heads)
+    """The rule of ops/neural.py, a block of rows at a time; what the blocks say about keys and values adds up."""
+    t, s = q.shape[2], k.shape[2]
+    groups, rows = _plan(q, k)
     dq, dk, dv = (_like_heads(x, x.shape[-1]) for x in (q, k, v))
     scale = q.dtype.type(scale)
 
     def group(i: int) -> None:
-        at = (i // groups, slice(i % groups * heads, (i % groups + 1) * heads))
-        qs, ks, vs, gs = q[at] * scale, k[at], v[at], g[at]
-        inner = np.einsum("htd,htd->ht", gs, y[at])[..., None]  # rowsum(g y)
-        keys, values = np.zeros(ks.shape, q.dtype), np.zeros(vs.shape, q.dtype)
-        keep = head_masks(dropout_p, seed, i // groups * h + at[1].start, len(qs))
+        at = groups[i]
+        qs, ks, vs, gs, totals = q[at] * scale, k[at], v[at], g[at], logsumexp[at]
+        inner = np.einsum("bhtd,bhtd->bht", gs, y[at])[..., None]  # rowsum(g y)
+        queries, keys, values = dq[at], np.zeros(ks.shape, q.dtype), np.zeros(vs.shape, q.dtype)
+        draw = _masks(dropout_p, seed, at, q, s) if dropout_p else None
         for start, stop, seen in _blocks(t, s, rows, is_causal):
-            p = _scores(qs[:, start:stop], ks[:, :seen], start, is_causal)  # (G, R, S)
-            p -= logsumexp[at][:, start:stop]
+            qr, gr = qs[:, :, start:stop], gs[:, :, start:stop]
+            p = _scores(qr, ks[:, :, :seen], start, is_causal)  # (b, h, R, S)
+            p -= totals[:, :, start:stop]
             np.exp(p, out=p)
-            gr = gs[:, start:stop]
-            dp = gr @ vs[:, :seen].swapaxes(-1, -2)  # (G, R, S)
-            if dropout_p:
-                kept = keep(stop - start, s)[..., :seen] * q.dtype.type(1 / (1 - dropout_p))
+            dp = gr @ vs[:, :, :seen].swapaxes(-1, -2)  # (b, h, R, S)
+            dropped = p
+            if draw is not None:
+                kept = draw(stop - start, seen)
+                dropped = p * kept
                 dp *= kept
-                values[:, :seen] += (p * kept).swapaxes(-1, -2) @ gr
-            else:
-                values[:, :seen] += p.swapaxes(-1, -2) @ gr
-            dp -= inner[:, start:stop]
+            values[:, :, :seen] += dropped.swapaxes(-1, -2) @ gr
+            dp -= inner[:, :, start:stop]
             dp *= p
-            np.matmul(dp, ks[:, :seen], out=dq[at][:, start:stop])
-            keys[:, :seen] += dp.swapaxes(-1, -2) @ qs[:, start:stop]
-        dq[at][...] *= scale
+            np.multiply(dp @ ks[:, :, :seen], scale, out=queries[:, :, start:stop])
+            keys[:, :, :seen] += dp.swapaxes(-1, -2) @ qr
         dk[at], dv[at] = keys, values
 
-    share(group, b * groups)
+    share(group, len(groups))
     return dq, dk, dv, None
 
 

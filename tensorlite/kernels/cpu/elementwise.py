@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ...ops.neural import _A, _C, _gelu
-from .blocks import rows
+from ...parallel import rows
 
 
 def _declines(x: Any, approximate: str) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ...ops.neural import _check_targets, _cross_entropy
-from .blocks import rows
+from ...parallel import rows
 
 
 def _forward(logits: Any, target: Any, weight: Any) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ...ops.neural import _layer_norm
-from .blocks import rows, sum_of_blocks
+from ...parallel import rows, sum_of_blocks
 
 
 def _declines(x: Any, weight: Any, bias: Any) -> bool:

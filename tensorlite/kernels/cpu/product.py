@@ -8,11 +8,16 @@ import numpy as np
 
 from ...ops import matrix
 from ...ops.matrix import rows as as_rows
-from .blocks import rows
+from ...parallel import rows
 
 
 def _forward(x: Any, weight: Any, bias: Any) -> Any:
-    if bias is None or x.dtype not in (np.float32, np.float64) or not x.dtype == weight.dtype == bias.dtype or not x.size:
+    if (
+        bias is None
+        or x.dtype not in (np.float32, np.float64)
+        or not x.dtype == weight.dtype == bias.dtype
+        or not x.size
+    ):
         return NotImplemented
     y = as_rows(x) @ weight.T  # (N, out)
 

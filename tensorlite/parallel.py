@@ -19,13 +19,9 @@ SMALL = 1 << 19  # bytes: below, waking a thread (about 20 us) costs more than i
 
 def _machine_threads() -> int:
     wanted = os.environ.get("OMP_NUM_THREADS", "")
-    return (
-        int(wanted)
-        if wanted.isdigit() and int(wanted)
-        else len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count() or 1
-    )
+    if wanted.isdigit() and int(wanted):
+        return int(wanted)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 _threads = _machine_threads()

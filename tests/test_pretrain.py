@@ -1,0 +1,239 @@
+"""The main job, as a user runs it: a run from the first step to the picture, interruption, resumption, bad input."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tensorlite as tl
+from gpt import generate
+from gpt.checkpoint import latest_weights, load_model
+from gpt.tokenizer import GPT2Tokenizer
+from train import corpus, pretrain
+from train.options import UsageError, from_json
+
+ROOT = Path(__file__).parents[1]
+SMALL = (
+    "--n-layer 1 --n-head 2 --n-embd 16 --context-length 16 --batch-size 4 --eval-batches 2 --sample-tokens 8".split()
+)
+SMALL += "--eval-every 4 --sample-every 4 --log-every 1 --warmup 2".split()
+
+
+@pytest.fixture
+def text(tmp_path):
+    path = tmp_path / "text.txt"
+    path.write_text("".join(f"{n} times {n} is {n * n}.\n" for n in range(150)), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def train(text, tmp_path, capsys):
+    def run(out, *flags):
+        pretrain.main([*SMALL, "--data", str(text), "--out", str(tmp_path / out), *flags])
+        return tmp_path / out, capsys.readouterr().out
+
+    return run
+
+
+def metrics(run):
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def same_bits(a, b):
+    x, y = (load_model(latest_weights(run)).state_dict() for run in (a, b))
+    return x.keys() == y.keys() and all(np.array_equal(x[k].numpy(), y[k].numpy()) for k in x)
+
+
+def test_a_run_leaves_its_folder(train):
+    run, printed = train("a", "--steps", "8")
+    assert {p.name for p in run.iterdir()} == {
+        "config.json", "tokenizer.json", "metrics.jsonl", "loss.png", "samples.txt", "checkpoints",
+    }  # fmt: skip
+    assert (run / "loss.png").read_bytes().startswith(b"\x89PNG")
+    assert [p.name for p in (run / "checkpoints").iterdir()] == ["step-000008"]
+    lines = metrics(run)
+    assert [m["step"] for m in lines] == list(range(9))
+    assert lines[4].keys() == {
+        "step", "train_loss", "val_loss", "lr", "grad_norm", "tokens_per_second", "seconds",
+    }  # fmt: skip
+    assert abs(lines[0]["val_loss"] - np.log(load_model(latest_weights(run)).config.vocab_size)) < 0.1
+    assert lines[-1]["val_loss"] < lines[0]["val_loss"]
+    samples = (run / "samples.txt").read_text()
+    assert [s.split(" ---")[0] for s in samples.split("--- step ")[1:]] == ["0", "4", "8"]
+    config = from_json(pretrain.Config, (run / "config.json").read_text())
+    assert (config.n_embd, config.steps, config.lr) == (16, 8, pretrain.PYTHON_DOCS.lr)
+    for promise in ("gpt.generate --run", "train.pretrain --resume", "--data FILE", "perplexity"):
+        assert promise in printed
+
+
+def test_the_printed_commands_work(train, capsys):
+    run, _ = train("a", "--steps", "3")
+    generate.main(["--run", str(run), "--prompt", "7 times", "--max-new-tokens", "20", "--top-k", "5", "--seed", "1"])
+    first = capsys.readouterr().out
+    assert first.startswith("7 times")
+    generate.main(["--run", str(run), "--prompt", "7 times", "--max-new-tokens", "20", "--top-k", "5", "--seed", "1"])
+    assert capsys.readouterr().out == first
+
+
+def test_same_seed_same_bits(train):
+    a, _ = train("a", "--steps", "5", "--dropout", "0.1")
+    b, _ = train("b", "--steps", "5", "--dropout", "0.1")
+    c, _ = train("c", "--steps", "5", "--dropout", "0.1", "--seed", "2")
+    assert same_bits(a, b)
+    assert not same_bits(a, c)
+
+
+@pytest.mark.parametrize("stop", [3, 8])
+def test_a_resumed_run_has_the_bits_of_an_uninterrupted_one(train, stop):
+    flags = "--dropout 0.1 --accumulation 2 --schedule constant".split()
+    whole, _ = train("whole", "--steps", "11", *flags)
+    part, _ = train("part", "--steps", str(stop), *flags)
+    pretrain.main(["--resume", str(part), "--steps", "11"])
+    assert same_bits(whole, part)
+    drop = {"tokens_per_second", "seconds"}
+    for a, b in zip(metrics(whole)[stop + 1 :], metrics(part)[stop + 1 :], strict=True):
+        assert {k: v for k, v in a.items() if k not in drop} == {k: v for k, v in b.items() if k not in drop}
+    assert json.loads((part / "config.json").read_text())["steps"] == 11
+
+
+def test_resuming_refuses_what_would_make_it_another_run(train):
+    run, _ = train("a", "--steps", "3")
+    with pytest.raises(UsageError, match=r"--n-embd, --lr cannot differ from the run's own; start a new run"):
+        pretrain.main(["--resume", str(run), "--lr", "0.1", "--n-embd", "32"])
+    with pytest.raises(UsageError, match="leave out --preset"):
+        pretrain.main(["--resume", str(run), "--preset", "python-docs"])
+    with pytest.raises(UsageError, match="nothing is left to do"):
+        pretrain.main(["--resume", str(run)])
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are POSIX's")
+def test_ctrl_c_keeps_what_was_trained(text, tmp_path):
+    run = tmp_path / "a"
+    command = [
+        sys.executable,
+        "-m",
+        "train.pretrain",
+        *SMALL,
+        "--data",
+        str(text),
+        "--out",
+        str(run),
+        "--steps",
+        "100000",
+    ]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        while not ((run / "metrics.jsonl").exists() and len((run / "metrics.jsonl").read_text().splitlines()) > 3):
+            assert process.poll() is None, process.stderr.read()
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        printed, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 0
+    assert "finishing this step, then saving" in errors
+    assert "stopped after step" in printed
+    assert f"--resume {run}" in printed
+    step = metrics(run)[-1]["step"]
+    pretrain.main(["--resume", str(run), "--steps", str(step + 2)])
+    assert metrics(run)[-1]["step"] == step + 2
+
+
+def test_a_loss_that_is_no_number_stops_the_run(train):
+    with (
+        pytest.raises(UsageError, match=r"the loss became (nan|inf) at step \d+; lower --lr"),
+        np.errstate(all="ignore"),
+    ):
+        train("a", "--steps", "50", "--lr", "1e30", "--min-lr", "1e30", "--clip", "none")
+
+
+def fails(capsys, *argv):
+    """The one line on standard error with which the command ends, with exit code 2."""
+    from train.options import run
+
+    before, sys.argv = sys.argv, ["pretrain", *map(str, argv)]
+    try:
+        with pytest.raises(SystemExit) as exit:
+            run(pretrain.main, "pretrain")
+    finally:
+        sys.argv = before
+    assert exit.value.code == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1
+    return lines[0]
+
+
+def test_bad_input_is_one_line_that_says_what_to_do(tmp_path, text, capsys):
+    def data(content):
+        path = tmp_path / "bad.txt"
+        path.write_bytes(content)
+        return ["--data", path, "--out", tmp_path / "out"]
+
+    ok = ["--data", text, "--out", tmp_path / "out"]
+    assert "there is no such file" in fails(capsys, "--data", tmp_path / "missing.txt")
+    assert "this is a folder" in fails(capsys, "--data", tmp_path)
+    assert "the file is empty" in fails(capsys, *data(b" \n"))
+    assert "not a UTF-8 text file (byte 0 is 0xff)" in fails(capsys, *data(b"\xff\xfe\x00"))
+    assert "a binary file" in fails(capsys, *data(b"abc\0def"))
+    assert "too short for a context of 128" in fails(capsys, *data(b"a short text. " * 20))
+    assert "smaller --context-length" in fails(capsys, *ok, "--context-length", "4000")
+    assert "128 has room for 2 or 4 heads" in fails(capsys, *ok, "--n-embd", "128", "--n-head", "3")
+    assert "unknown preset 'gpt3'" in fails(capsys, "--preset", "gpt3")
+    assert "unknown option --n-layers; did you mean --n-layer" in fails(capsys, "--n-layers", "3")
+    assert "--batch-size is at least 1" in fails(capsys, *ok, "--batch-size", "0")
+    assert "give --steps or --epochs" in fails(capsys, *ok, "--steps", "none")
+    assert "--val-fraction lies between 0 and 1" in fails(capsys, *ok, "--val-fraction", "1")
+    assert "not the folder of a run" in fails(capsys, "--resume", tmp_path / "nothing")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "precious").write_text("!")
+    assert "is not empty; choose another --out" in fails(capsys, *ok)
+    assert (tmp_path / "out" / "precious").read_text() == "!"
+    if not tl.cuda.is_available():
+        assert "device 'cuda'" in fails(capsys, "--data", text, "--out", tmp_path / "gpu", "--device", "cuda")
+        assert not (tmp_path / "gpu").exists()
+
+
+def test_without_out_a_taken_name_gets_a_number(tmp_path):
+    assert pretrain.unused(tmp_path / "a") == tmp_path / "a"
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a-2").mkdir()
+    assert pretrain.unused(tmp_path / "a") == tmp_path / "a-3"
+
+
+# The corpus --------------------------------------------------------------------------------------------
+
+
+def test_windows_slide_by_the_stride():
+    windows = corpus.Windows(np.arange(11, dtype=np.uint16), context_length=4, stride=3)
+    pairs = [(x.tolist(), y.tolist()) for x, y in (windows[i] for i in range(len(windows)))]
+    assert pairs == [
+        ([0, 1, 2, 3], [1, 2, 3, 4]),
+        ([3, 4, 5, 6], [4, 5, 6, 7]),
+        ([6, 7, 8, 9], [7, 8, 9, 10]),
+    ]
+    x, y = windows.__getitems__([2, 0])
+    assert x.tolist() == [pairs[2][0], pairs[0][0]]
+    assert x.dtype == y.dtype == tl.int64
+    with pytest.raises(IndexError):
+        windows[3]
+
+
+def test_the_default_corpus_is_there_and_is_english():
+    text = corpus.python_docs()
+    assert len(text) > 400_000
+    assert 'The "assert" statement' in text
+
+
+def test_the_verdict_has_the_books_batches(data_dir, gpt2_vocabulary):
+    config = pretrain.PRESETS["the-verdict"]
+    text = corpus.read_text(data_dir / "the-verdict.txt")
+    parts = corpus.split(text, GPT2Tokenizer(), config.val_fraction, config.context_length, "the-verdict")
+    assert len(parts.train) + len(parts.val) == pytest.approx(5145, abs=1)
+    assert len(corpus.Windows(parts.train, 256, 256)) // config.batch_size == 9
+    assert len(corpus.Windows(parts.val, 256, 256)) // config.batch_size == 1
