@@ -90,9 +90,8 @@ def main() -> None:
         serve(ENGINES[given.worker](cases[0]), warmup=2)
         return
     host = machine()
-    print(
-        f"{host['cpu']}, {host['cores']} threads, NumPy {host['versions']['numpy']}, PyTorch {host['versions']['torch']}"
-    )
+    versions = host["versions"]
+    print(f"{host['cpu']}, {host['cores']} threads, NumPy {versions['numpy']}, PyTorch {versions['torch']}")
     print(f"{'case':<24}{'tensorlite':>14}{'PyTorch':>14}{'ratio':>8}   tokens/s  peak MiB (ours, theirs)")
     results = {}
     for case in cases:

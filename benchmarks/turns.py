@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ def compare(module: str, engines: Sequence[str], arguments: Sequence[str], turns
             worker.kill()
     return {
         name: {
-            "median_ms": 1e3 * statistics.median(sum(seconds[name], [])),
+            "median_ms": 1e3 * statistics.median(chain(*seconds[name])),
             "turn_medians_ms": [round(1e3 * statistics.median(turn), 3) for turn in seconds[name]],
             "peak_mib": round(peaks[name] / 2**20),
         }

@@ -17,10 +17,10 @@ from pathlib import Path
 import tensorlite as tl
 from gpt.checkpoint import latest_weights, load_model
 from gpt.model import GPT
+from gpt.options import UsageError, option, parse, run
 from gpt.tokenizer import Tokenizer, load_tokenizer
 from tensorlite import Tensor, nn
 from tensorlite.nn import functional as F
-from train.options import UsageError, option, parse, run
 
 
 def generate(

@@ -37,6 +37,11 @@ def is_floating(dtype: np.dtype) -> bool:
     return dtype.kind in "fc"
 
 
+def fits(source: np.dtype, target: np.dtype) -> bool:
+    """Whether a result of one dtype may be written into an array of another: floats not into integers, say."""
+    return _CATEGORY[source.kind] <= _CATEGORY[target.kind]
+
+
 def common(operands: list[Any], floating: bool = False) -> np.dtype:
     """The dtype in which an op on `operands` (arrays and Python numbers) computes.
 

@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from . import random
 from .device import device_of, xp
+from .dtype import fits
 from .mode import is_grad_enabled
 from .ops.arithmetic import add, divide, multiply, power, subtract, where
 from .ops.indexing import _index, _setitem
@@ -30,6 +29,8 @@ def _replace(x: Tensor, compute: Callable[[], Any], name: str) -> Tensor:
         raise RuntimeError(
             f"{name}: the result has shape {value.shape}, which does not fit into a Tensor of shape {x.shape}"
         )
+    if not fits(value.dtype, x.dtype):
+        raise RuntimeError(f"{name}: the result is {value.dtype}, which cannot be written into a Tensor of {x.dtype}")
     if x.node is None and not (isinstance(value, Tensor) and value.node is not None):
         x.array[...] = array_of(value)
         return written(x)
@@ -43,9 +44,21 @@ def _replace(x: Tensor, compute: Callable[[], Any], name: str) -> Tensor:
             f"{name}: this Tensor shares its memory with a view, which would not see the change; "
             f"use the form that returns a new Tensor, x = x.{name.rstrip('_')}(…)"
         )
-    value = value.to(x.dtype)
-    x.array, x.node, x.index, x._requires_grad, x.hooks = value.array, value.node, value.index, True, None
+    value = value.to(x.dtype) if isinstance(value, Tensor) else Tensor._of(value)
+    if value.version is not None:  # memory that is somebody else's too
+        value = value.clone()
+    x.array, x.node, x.index, x._requires_grad = value.array, value.node, value.index, value._requires_grad
+    x.version = x.hooks = None
     return x
+
+
+def _filled(x: Tensor, shape: tuple[int, ...], value: Any) -> Any:
+    """`value`, a number or what broadcasts, in that shape and in x's dtype."""
+    if not isinstance(value, Tensor):
+        return xp(x.array).full(shape, value, x.dtype)
+    while value.ndim > len(shape) and value.shape[0] == 1:
+        value = value.squeeze(0)
+    return value.to(x.dtype).expand(shape)
 
 
 def _define(name: str, function: Callable) -> Callable:
@@ -80,7 +93,7 @@ _define("lerp_", lambda x, end, weight: x + (end - x) * weight)
 @method
 def fill_(self: Tensor, value: Any) -> Tensor:
     """Every element set to value."""
-    return _replace(self, lambda: where(xp(self.array).ones(self.shape, bool), value, self.detach()), "fill_")
+    return _replace(self, lambda: _filled(self, self.shape, value), "fill_")
 
 
 @method
@@ -113,14 +126,12 @@ def _set_item(self: Tensor, index: Any, value: Any) -> None:
         return
 
     def computed() -> Tensor:
-        place = np.zeros(self.shape, bool) if xp(self.array) is np else xp(self.array).zeros(self.shape, bool)
+        library = xp(self.array)
+        place, last = library.zeros(self.shape, bool), library.zeros(self.shape, int)
         place[index] = True
-        shape = self.array[index].shape
-        new = (
-            value.to(self.dtype).expand(shape)
-            if isinstance(value, Tensor)
-            else xp(self.array).full(shape, value, self.dtype)
-        )
+        order = library.arange(last[index].size).reshape(last[index].shape)
+        last[index] = order
+        new = where(last[index] == order, _filled(self, order.shape, value), 0)  # named twice, an element keeps the last
         return where(place, _setitem(new, index=index, shape=self.shape), self)
 
     _replace(self, computed, "__setitem__")

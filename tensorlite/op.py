@@ -98,7 +98,8 @@ class Implementation:
             raise TypeError(f"{self.op.name}: a row's first parameter is g, the gradient of the output; got {names}")
         if unknown:
             raise TypeError(
-                f"{self.op.name}: a row asks for {', '.join(map(repr, unknown))}, which is none of {', '.join(sorted(self.getters))}"
+                f"{self.op.name}: a row asks for {', '.join(map(repr, unknown))}, which is none of "
+                f"{', '.join(sorted(self.getters))}"
             )
 
     def differentiable(self, i: int) -> bool:
@@ -192,6 +193,8 @@ class Op:
         self.inputs = tuple(p.name for p in parameters if p.kind is not p.KEYWORD_ONLY)
         self.variadic = next((p.name for p in parameters if p.kind is p.VAR_POSITIONAL), None)
         self.attributes = tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
+        if defaults := [p.name for p in parameters if p.default is not p.empty]:
+            raise TypeError(f"{name}: {', '.join(defaults)} has a default; give it to the function that users call")
         self.view, self.several, self.expects, self.reference = view, several, expects, reference
         self.plain = Implementation(self, forward, d, rows, residual)
         # A rule takes residuals for constants, which they are not, so it cannot itself be differentiated.

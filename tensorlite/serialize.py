@@ -45,9 +45,16 @@ def save(obj: Any, f: str | os.PathLike) -> None:
         save_file(arrays, beside, metadata={FIELD: json.dumps(structure)})
         with beside.open("rb+") as file:
             os.fsync(file.fileno())
+        beside.chmod(0o666 & ~_umask())  # safetensors writes files that only their owner can read
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    umask = os.umask(0)  # it can only be read by writing it
+    os.umask(umask)
+    return umask
 
 
 def load(f: str | os.PathLike, map_location: Any = None, *, weights_only: bool = True) -> Any:

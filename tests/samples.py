@@ -24,7 +24,7 @@ NOT_ANALYTIC = {"abs", "sign", "relu", "maximum", "minimum", "remainder", "amax"
 # Ops without a derivative: their results must not require a gradient.
 NO_DERIVATIVE = {
     "isnan", "isinf", "isfinite", "floor_divide", "eq", "ne", "lt", "le", "gt", "ge", "logical_and", "logical_or",
-    "logical_not", "argmax", "argmin", "all", "any",
+    "logical_not", "bitwise_and", "bitwise_or", "bitwise_not", "argmax", "argmin", "all", "any",
 }  # fmt: skip
 
 
@@ -164,6 +164,9 @@ SAMPLES: dict[str, list[Sample]] = {
     "logical_and": [S(booleans(2, 3), booleans(3)), S(integers(2, 4), integers(2, 4))],
     "logical_or": [S(booleans(2, 3), booleans(3)), S(integers(2, 4), integers(2, 4))],
     "logical_not": [S(booleans(2, 3)), S(integers(2, 4))],
+    "bitwise_and": [S(booleans(2, 3), booleans(3)), S(integers(9, 4), integers(9, 2, 4)), S(integers(9, 4), 5)],
+    "bitwise_or": [S(booleans(2, 3), booleans(3)), S(integers(9, 4), integers(9, 2, 4)), S(integers(9, 4), 5)],
+    "bitwise_not": [S(booleans(2, 3)), S(integers(9, 4))],
     # elementwise
     "neg": unary(normal),
     "abs": unary(distinct),

@@ -78,7 +78,7 @@ def test_gradient_given():
 
 
 def test_gradient_of_a_tensor_of_one_element():
-    x = leaf([[2.0]])
+    x = leaf([2.0])
     (x * x).backward()
     same(x.grad, [[4]])
 
@@ -468,8 +468,8 @@ def test_no_grad_and_enable_grad_nest():
 
 
 def test_modes_end_with_an_exception():
-    for mode in (tl.no_grad(), tl.set_grad_enabled(False)):
-        with pytest.raises(ZeroDivisionError), mode:
+    for mode in (tl.no_grad, lambda: tl.set_grad_enabled(False)):
+        with pytest.raises(ZeroDivisionError), mode():
             raise ZeroDivisionError
         assert tl.is_grad_enabled()
 
@@ -658,7 +658,7 @@ def test_split_with_create_graph():
 
 
 def written_raises(y: tl.Tensor, op: str, name: str) -> None:
-    with pytest.raises(RuntimeError, match=rf"\[{op}\] kept its (input|output) {name}, which has been written in place"):
+    with pytest.raises(RuntimeError, match=rf"\[{op}\] kept its {name}, which has been written in place"):
         y.sum().backward()
 
 
@@ -667,7 +667,7 @@ def test_write_to_a_kept_leaf():
     y = x * w
     with tl.no_grad():
         w.add_(1)
-    written_raises(y, "multiply", "b")
+    written_raises(y, "multiply", "input b")
 
 
 def test_write_to_what_is_not_kept():
@@ -710,7 +710,7 @@ def test_write_through_a_view(view: str, when: str):
     y = x * x
     with tl.no_grad():
         (before if when == "before" else VIEWS[view](x)).zero_()
-    written_raises(y, "multiply", "a")
+    written_raises(y, "multiply", "input [ab]")
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
@@ -721,10 +721,10 @@ def test_write_through_a_view_of_a_result(view: str, when: str):
     before = VIEWS[view](h)
     y = h * h
     (before if when == "before" else VIEWS[view](h)).zero_()
-    written_raises(y, "multiply", "a")
+    written_raises(y, "multiply", "input [ab]")
     y = h.exp()
     VIEWS[view](y).zero_()
-    written_raises(y, "exp", "y")
+    written_raises(y, "exp", "output y")
 
 
 def test_write_to_an_interior_tensor_that_nobody_kept():
@@ -766,7 +766,7 @@ def test_write_to_a_mask():
     x, mask = leaf(1.0, 2.0), tl.tensor([True, False])
     y = x.masked_fill(mask, 0.0)
     mask.zero_()
-    written_raises(y, "where", "condition")
+    written_raises(y, "where", "input condition")
 
 
 def test_leaf_is_not_written_while_recording():

@@ -18,9 +18,9 @@ from gpt.checkpoint import latest_weights, load_model, save_model
 from gpt.config import PRESETS
 from gpt.generate import evaluating, generate, pieces, sample, stream
 from gpt.model import GPT
+from gpt.options import run
 from gpt.tokenizer import CharacterTokenizer, GPT2Tokenizer, WordTokenizer
 from tensorlite import nn
-from train.options import run
 
 TINY = PRESETS["tiny"]
 V = TINY.vocab_size

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from train import options
-from train.options import UsageError, from_json, option, parse, run, to_json
+from gpt import options
+from gpt.options import UsageError, from_json, option, parse, run, to_json
 
 
 @dataclass(frozen=True)
@@ -260,7 +260,7 @@ def test_run_leaves_other_exceptions_alone():
 
 def test_a_usage_error_is_one_line_and_exit_code_2():
     program = (
-        "from train.options import *\ndef main(argv): raise UsageError('no such run: ' + argv[0])\nrun(main, 'chat')"
+        "from gpt.options import *\ndef main(argv): raise UsageError('no such run: ' + argv[0])\nrun(main, 'chat')"
     )
     done = subprocess.run(
         [sys.executable, "-c", program, "x"], cwd=Path(options.__file__).parents[1], capture_output=True, text=True

@@ -14,15 +14,13 @@ import pytest
 import tensorlite as tl
 from gpt import generate
 from gpt.checkpoint import latest_weights, load_model
+from gpt.options import UsageError, from_json
 from gpt.tokenizer import GPT2Tokenizer
 from train import corpus, pretrain
-from train.options import UsageError, from_json
 
 ROOT = Path(__file__).parents[1]
-SMALL = (
-    "--n-layer 1 --n-head 2 --n-embd 16 --context-length 16 --batch-size 4 --eval-batches 2 --sample-tokens 8".split()
-)
-SMALL += "--eval-every 4 --sample-every 4 --log-every 1 --warmup 2".split()
+SMALL = "--n-layer 1 --n-head 2 --n-embd 16 --context-length 16 --batch-size 4 --warmup 2".split()
+SMALL += "--eval-batches 2 --sample-tokens 8 --eval-every 4 --sample-every 4 --log-every 1".split()
 
 
 @pytest.fixture
@@ -147,7 +145,7 @@ def test_ctrl_c_keeps_what_was_trained(text, tmp_path):
 
 def test_a_loss_that_is_no_number_stops_the_run(train):
     with (
-        pytest.raises(UsageError, match=r"the loss became (nan|inf) at step \d+; lower --lr"),
+        pytest.raises(UsageError, match=r"the loss became (nan|inf) at step .*; lower --lr"),
         np.errstate(all="ignore"),
     ):
         train("a", "--steps", "50", "--lr", "1e30", "--min-lr", "1e30", "--clip", "none")
@@ -155,7 +153,7 @@ def test_a_loss_that_is_no_number_stops_the_run(train):
 
 def fails(capsys, *argv):
     """The one line on standard error with which the command ends, with exit code 2."""
-    from train.options import run
+    from gpt.options import run
 
     before, sys.argv = sys.argv, ["pretrain", *map(str, argv)]
     try:
@@ -182,7 +180,7 @@ def test_bad_input_is_one_line_that_says_what_to_do(tmp_path, text, capsys):
     assert "not a UTF-8 text file (byte 0 is 0xff)" in fails(capsys, *data(b"\xff\xfe\x00"))
     assert "a binary file" in fails(capsys, *data(b"abc\0def"))
     assert "too short for a context of 128" in fails(capsys, *data(b"a short text. " * 20))
-    assert "smaller --context-length" in fails(capsys, *ok, "--context-length", "4000")
+    assert "lower --context-length" in fails(capsys, *ok, "--context-length", "4000")
     assert "128 has room for 2 or 4 heads" in fails(capsys, *ok, "--n-embd", "128", "--n-head", "3")
     assert "unknown preset 'gpt3'" in fails(capsys, "--preset", "gpt3")
     assert "unknown option --n-layers; did you mean --n-layer" in fails(capsys, "--n-layers", "3")

@@ -15,7 +15,7 @@ from typing import Any
 import tensorlite as tl
 from gpt.checkpoint import latest_weights, load_model, save_model
 from gpt.model import GPT
-from train.options import UsageError
+from gpt.options import UsageError
 
 
 def save(run: Path, step: int, model: GPT, state: dict[str, Any], keep: int = 1) -> Path:

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 import tensorlite as tl
+from gpt.options import UsageError
 from gpt.tokenizer import CharacterTokenizer, GPT2Tokenizer, Tokenizer, WordTokenizer
-from train.options import UsageError
 
 TOKENIZERS = ("characters", "words", "gpt2")
 
@@ -86,7 +86,7 @@ def split(text: str, tokenizer: Tokenizer, val_fraction: float, context_length: 
         if len(tokens) <= context_length:
             raise UsageError(
                 f"the {part} part of {source} has {len(tokens):,} tokens, too short for a context of "
-                f"{context_length} (a window needs {context_length + 1:,}); give more text or a smaller --context-length"
+                f"{context_length} (a window needs {context_length + 1:,}); add text or lower --context-length"
             )
     return Corpus(train, val, tokenizer, source)
 

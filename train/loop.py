@@ -19,9 +19,9 @@ from typing import Any
 from tqdm import tqdm
 
 import tensorlite as tl
+from gpt.options import UsageError
 from tensorlite import nn
 from tensorlite.nn.utils import clip_grad_norm_
-from train.options import UsageError
 from train.run import Run
 
 Batch = Any

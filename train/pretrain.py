@@ -18,12 +18,12 @@ import tensorlite as tl
 from gpt.config import GPTConfig
 from gpt.generate import generate
 from gpt.model import GPT
+from gpt.options import UsageError, from_json, option, parse, run, to_json
 from gpt.tokenizer import Tokenizer, load_tokenizer
 from tensorlite.optim.lr_scheduler import LambdaLR, Schedule, warmup_constant, warmup_cosine, warmup_linear
 from train import checkpoint
 from train.corpus import Corpus, Windows, make_tokenizer, read, split
 from train.loop import Loop
-from train.options import UsageError, from_json, option, parse, run, to_json
 from train.report import loss_curve
 from train.run import Run
 

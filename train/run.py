@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from train.options import UsageError
+from gpt.options import UsageError
 
 
 class Run:

@@ -36,6 +36,9 @@ lt          = Mixed("lt",          lambda a, b: a < b)
 le          = Mixed("le",          lambda a, b: a <= b)
 gt          = Mixed("gt",          lambda a, b: a > b)
 ge          = Mixed("ge",          lambda a, b: a >= b)
+bitwise_and = Mixed("bitwise_and", lambda a, b: a & b)
+bitwise_or  = Mixed("bitwise_or",  lambda a, b: a | b)
+bitwise_not = Mixed("bitwise_not", lambda x: ~x)
 logical_and = Op("logical_and",    lambda a, b: xp(a).logical_and(a, b))
 logical_or  = Op("logical_or",     lambda a, b: xp(a).logical_or(a, b))
 logical_not = Op("logical_not",    lambda x: xp(x).logical_not(x))
@@ -46,6 +49,8 @@ sub, mul, div, pow = subtract, multiply, divide, power
 
 def where(condition: Any, input: Any = None, other: Any = None) -> Tensor:
     """`input` where the condition holds, `other` elsewhere; all three broadcast."""
+    if getattr(array_of(condition), "dtype", bool) != bool:
+        raise TypeError(f"where: the condition must be boolean, not {array_of(condition).dtype}; use condition.bool()")
     return choose(condition, input, other)
 
 
@@ -84,14 +89,15 @@ def _reflected(op: Op) -> Any:
 
 _TWO_SIDED = {
     "add": add, "sub": subtract, "mul": multiply, "truediv": divide, "pow": power, "mod": remainder,
-    "floordiv": floor_divide, "and": logical_and, "or": logical_or,
+    "floordiv": floor_divide, "and": bitwise_and, "or": bitwise_or,
 }
 attach(**{f"__{name}__": _operator(op) for name, op in _TWO_SIDED.items()})
 attach(**{f"__r{name}__": _reflected(op) for name, op in _TWO_SIDED.items()})
-attach(**{f"__{op.name}__": _operator(op) for op in (eq, ne, lt, le, gt, ge)}, __invert__=lambda self: logical_not(self))
+attach(**{f"__{op.name}__": _operator(op) for op in (eq, ne, lt, le, gt, ge)}, __invert__=lambda self: bitwise_not(self))
 attach(add=add, sub=sub, mul=mul, div=div, pow=pow, subtract=subtract, multiply=multiply, divide=divide)
 attach(maximum=maximum, minimum=minimum, remainder=remainder, floor_divide=floor_divide)
 attach(eq=eq, ne=ne, lt=lt, le=le, gt=gt, ge=ge)
+attach(bitwise_and=bitwise_and, bitwise_or=bitwise_or, bitwise_not=bitwise_not)
 attach(logical_and=logical_and, logical_or=logical_or, logical_not=logical_not)
 
 
@@ -104,7 +110,7 @@ def masked_fill(self: Tensor, mask: Any, value: Any) -> Tensor:
 
 
 __all__ = [
-    "add", "div", "divide", "eq", "floor_divide", "ge", "gt", "le", "logical_and", "logical_not", "logical_or",
-    "lt", "masked_fill", "maximum", "minimum", "mul", "multiply", "ne", "pow", "remainder", "sub", "subtract",
-    "where",
+    "add", "bitwise_and", "bitwise_not", "bitwise_or", "div", "divide", "eq", "floor_divide", "ge", "gt", "le",
+    "logical_and", "logical_not", "logical_or", "lt", "masked_fill", "maximum", "minimum", "mul", "multiply", "ne",
+    "pow", "remainder", "sub", "subtract", "where",
 ]  # fmt: skip

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from ..op import Op
-from ..tensor import Tensor, array_of, attach, method
+from ..tensor import Tensor, attach, method
 from .shape import squeeze, unsqueeze
 
 # fmt: off
-_matmul = Op("matmul", lambda a, b: _product(a, b),  da=lambda g, b: matmul(g, b.mT),  db=lambda g, a: matmul(a.mT, g),
+_matmul = Op("matmul", lambda a, b: _product(a, b),  da=lambda g, b: matmul(g, b.mT),  db=lambda g, a, b_shape: _product_db(g, a, b_shape),
              expects="a (…, n, k) and b (…, k, m), of one dtype")
 linear  = Op("linear", lambda x, weight, bias: _affine(x, weight, bias),
              dx=lambda g, weight: matmul(g, weight),
@@ -22,7 +22,16 @@ linear  = Op("linear", lambda x, weight, bias: _affine(x, weight, bias),
 def _product(a: Any, b: Any) -> Any:
     if a.dtype != b.dtype:
         raise ValueError(f"a is {a.dtype} and b is {b.dtype}; convert one of them with .to(dtype)")
+    if b.ndim == 2 < a.ndim and a.size and a.flags.c_contiguous:
+        return (rows(a) @ b).reshape(*a.shape[:-1], b.shape[-1])
     return a @ b
+
+
+def _product_db(g: Any, a: Any, b_shape: tuple[int, ...]) -> Any:
+    """aᵀ g; where one matrix b met a stack of a, as one product over the rows of all."""
+    if len(b_shape) == 2 < a.ndim and a.size and g.size:
+        a, g = rows(a), rows(g)
+    return matmul(a.mT, g)
 
 
 def _affine(x: Any, weight: Any, bias: Any) -> Any:
@@ -46,13 +55,7 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
         row, column = a.ndim == 1, b.ndim == 1
         y = matmul(unsqueeze(a, 0) if row else a, unsqueeze(b, 1) if column else b)
         return squeeze(y, (-2,) * row + (-1,) * column)
-    if b.ndim == 2 and a.ndim > 2 and _flat(a):
-        return _matmul(rows(a), b).reshape(*a.shape[:-1], b.shape[-1])
     return _matmul(a, b)
-
-
-def _flat(a: Any) -> bool:
-    return bool(array_of(a).flags.c_contiguous) and a.shape[-1] > 0
 
 
 mm = bmm = matmul

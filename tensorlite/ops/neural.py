@@ -282,18 +282,18 @@ def cross_entropy(
             f"cross_entropy: logits of shape {input.shape} and targets of shape {ids.shape} do not fit; expected "
             "(N, C) and (N,), or (N, C, d1, …) and (N, d1, …)"
         )
-    classes = input.shape[classes_at]
+    shape, classes = ids.shape, input.shape[classes_at]
     logits = input if input.ndim <= 2 else input.permute(0, *range(2, input.ndim), 1)
-    ids = ids.reshape(-1)
+    target, ids = target.reshape(-1), ids.reshape(-1)
     weights = None
     active = ids != ignore_index
     if weight is not None or not active.all():
-        ids = xp(ids).where(active, ids, 0)
+        target = ids = xp(ids).where(active, ids, 0)
         per_class = xp(ids).ones(classes, input.dtype) if weight is None else array_of(weight)
         weights = per_class[ids] * active
-    loss = _cross_entropy(logits.reshape(-1, classes), ids, weights)
+    loss = _cross_entropy(logits.reshape(-1, classes), target, weights)
     if reduction == "none":
-        return loss.reshape(target.shape)
+        return loss.reshape(shape)
     total = sum(loss)
     return total if reduction == "sum" else total / (ids.size if weights is None else weights.sum())
 
@@ -314,6 +314,13 @@ def scaled_dot_product_attention(
     is_causal  query i looks at keys 0 … i only
     scale      1/sqrt(D) by default
     """
+    dtypes = {name: array_of(x).dtype for name, x in (("query", query), ("key", key), ("value", value))}
+    if len(set(dtypes.values())) > 1:
+        raise TypeError(f"scaled_dot_product_attention: query, key and value must have one dtype, and have {dtypes}")
+    if attn_mask is not None and array_of(attn_mask).dtype not in (bool, query.dtype):
+        raise TypeError(
+            f"scaled_dot_product_attention: attn_mask must be boolean or {query.dtype}, not {array_of(attn_mask).dtype}"
+        )
     seed = default_generator(device_of(query.array)).seed() if dropout_p else 0
     scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
     return _attention(

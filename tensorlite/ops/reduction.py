@@ -23,7 +23,7 @@ _mean   = Op("mean",    lambda x, *, dim, keepdim: x.mean(axis=dim, keepdims=kee
                         dx=lambda g, x_shape, dim, keepdim: spread(g, x_shape, dim, keepdim) / count(x_shape, dim))
 _var    = Op("var",     lambda x, *, dim, correction, keepdim: _variance(x, dim, correction, keepdim),
                         dx=lambda g, x, dim, correction, keepdim:
-                            spread(g, x.shape, dim, keepdim) * (x - mean(x, dim, True)) * (2 / (count(x.shape, dim) - correction)))
+                            spread(g, x.shape, dim, keepdim) * (2 * (x - mean(x, dim, True))) / _freedom(x, dim, correction))
 _amax   = Op("amax",    lambda x, *, dim, keepdim: x.max(axis=dim, keepdims=keepdim),
                         dx=lambda g, x, y, dim, keepdim: _to_the_extreme(g, x, y, dim, keepdim))
 _amin   = Op("amin",    lambda x, *, dim, keepdim: x.min(axis=dim, keepdims=keepdim),
@@ -55,7 +55,12 @@ def count(shape: tuple[int, ...], dim: tuple[int, ...] | None) -> int:
 
 def _variance(x: Any, dim: tuple[int, ...] | None, correction: float, keepdim: bool) -> Any:
     centred = x - x.mean(axis=dim, keepdims=True)
-    return (centred * centred).sum(axis=dim, keepdims=keepdim) / (count(x.shape, dim) - correction)
+    return (centred * centred).sum(axis=dim, keepdims=keepdim) / _freedom(x, dim, correction)
+
+
+def _freedom(x: Any, dim: tuple[int, ...] | None, correction: float) -> float:
+    n = count(x.shape, dim) - correction
+    return n if n > 0 else 0
 
 
 def _to_the_extreme(g: Any, x: Any, y: Any, dim: tuple[int, ...] | None, keepdim: bool) -> Any:
