@@ -216,8 +216,8 @@ def _call_hooks(place: Any, sums: list[_Sum]) -> None:
         if changed is not None:
             if changed.shape != value.shape or changed.dtype != value.dtype:
                 raise RuntimeError(
-                    f"register_hook: a hook gave a gradient of shape {changed.shape} and {changed.dtype} in the place of "
-                    f"one of shape {value.shape} and {value.dtype}"
+                    f"register_hook: a hook gave a gradient of shape {changed.shape} and {changed.dtype} in the place "
+                    f"of one of shape {value.shape} and {value.dtype}"
                 )
             sums[index].value = changed if isinstance(value, Tensor) else array_of(changed)
 

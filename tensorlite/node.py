@@ -36,9 +36,9 @@ def apply(op: Op, inputs: Sequence[Any], attributes: dict[str, Any]) -> Any:
 
     node = None
     if wanted and mode.state.recording:
-        wants = tuple([
-            isinstance(x, Tensor) and x._requires_grad and implementation.differentiable(i) for i, x in enumerate(inputs)
-        ])  # fmt: skip
+        wants = tuple(
+            [isinstance(x, Tensor) and x._requires_grad and implementation.differentiable(i) for i, x in enumerate(inputs)]
+        )
         if True in wants:
             node = Node(op, implementation.plan(wants), inputs, wants)
             node.keep(inputs, [get(arrays, attributes, outputs, wants) for _, get in node.plan.keep])
@@ -93,7 +93,7 @@ class Node:
         self.formats = [(x.array.shape, x.array.dtype) if wanted else None for x, wanted in pairs]
         self.kept: dict[str, Any] | None = None
         self.version: Version | None = None
-        self.versions: list[tuple[str, Version | Node, int]] = []  # kept input, who counts its writes, count so far
+        self.versions: list[tuple[str, Any, int]] = []  # kept input, who counts its writes, count so far
         self.outputs: list[tuple[tuple[int, ...], Any]] | None = None  # shape and dtype of each, if several
         self.hooks: list[tuple[int, Callable]] | None = None
 
@@ -118,7 +118,7 @@ class Node:
                 f"backward: [{self.op.name}] needs what it kept ({names}), but an earlier backward() freed it. "
                 "Call the first one as backward(retain_graph=True), or compute the forward anew"
             )
-        kept: list[tuple[str, Version | Node | None, int]] = [(f"input {name}", *rest) for name, *rest in self.versions]
+        kept = [(f"input {name}", holder, count) for name, holder, count in self.versions]
         if "y" in self.kept:
             kept.append(("output y", self, 0))
         for name, holder, count in kept:

@@ -607,7 +607,7 @@ def test_gradients_have_their_inputs_dtype():
     assert (x.grad.dtype, y.grad.dtype, z.grad.dtype) == (np.float32, np.float64, np.float16)
     same(x.grad, [6, 8])
     same(y.grad, [2, 4])
-    same(z.grad, 22)
+    same(z.grad, 11)
 
 
 def test_gradient_given_in_another_dtype():
@@ -1103,7 +1103,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "unsqueeze dimension": (lambda: X.unsqueeze(4), IndexError, r"unsqueeze.*dimension 4.*\(2, 3\)"),
     "flatten dimension": (lambda: X.flatten(0, 2), IndexError, r"flatten.*dimension 2.*\(2, 3\)"),
     "expand": (lambda: X.expand(2, 4), RuntimeError, r"(?s)\[expand\].*x \(2, 3\) float32, shape=\(2, 4\)"),
-    "expand of a new dimension": (lambda: X.expand(-1, 2, 3), RuntimeError, r"expand.*-1.*\(2, 3\)"),
+    "expand of a new dimension": (lambda: X.expand(-1, 2, 3), RuntimeError, r"expand.*\(2, 3\) cannot become \(-1, 2, 3\)"),
     "split sizes": (lambda: X.split([1, 1], 1), RuntimeError, r"\[split\] the sizes \[1, 1\] add up to 2, but dimension 1 has length 3"),
     "token id": (lambda: F.embedding(tl.tensor([0, 7]), X), IndexError, r"\[embedding\] token id 7 is outside the vocabulary of 2"),
     "negative token id": (lambda: F.embedding(tl.tensor([-1]), X), IndexError, r"\[embedding\] token id -1 is outside"),

@@ -167,14 +167,16 @@ def fails(capsys, *argv):
     return lines[0]
 
 
-def test_bad_input_is_one_line_that_says_what_to_do(tmp_path, text, capsys):
+def test_bad_input_is_one_line_that_says_what_to_do(tmp_path, text, capsys, monkeypatch):
     def data(content):
         path = tmp_path / "bad.txt"
         path.write_bytes(content)
         return ["--data", path, "--out", tmp_path / "out"]
 
     ok = ["--data", text, "--out", tmp_path / "out"]
-    assert "there is no such file" in fails(capsys, "--data", tmp_path / "missing.txt")
+    assert f"no such file; looked in {tmp_path}" in fails(capsys, "--data", tmp_path / "missing.txt")
+    monkeypatch.chdir(tmp_path)
+    assert "input.txt in github.com/karpathy/char-rnn" in fails(capsys, "--preset", "shakespeare-char")
     assert "this is a folder" in fails(capsys, "--data", tmp_path)
     assert "the file is empty" in fails(capsys, *data(b" \n"))
     assert "not a UTF-8 text file (byte 0 is 0xff)" in fails(capsys, *data(b"\xff\xfe\x00"))

@@ -12,7 +12,14 @@ import tensorlite as tl
 from gpt.options import UsageError
 from gpt.tokenizer import CharacterTokenizer, GPT2Tokenizer, Tokenizer, WordTokenizer
 
-TOKENIZERS = ("characters", "words", "gpt2")
+# What the presets train on, and the reader has to bring.
+WHERE_TO_FIND = {
+    "tinyshakespeare.txt": "it is data/tinyshakespeare/input.txt in github.com/karpathy/char-rnn; "
+    "--data names your copy",
+    "the-verdict.txt": "it is ch02/01_main-chapter-code/the-verdict.txt in github.com/rasbt/LLMs-from-scratch; "
+    "--data names your copy",
+    "corpus.txt": "put your text there, or name your files with --data",
+}
 
 
 @dataclass(frozen=True)
@@ -40,7 +47,8 @@ def read_text(path: Path) -> str:
     try:
         raw = path.read_bytes()
     except FileNotFoundError:
-        raise UsageError(f"--data {path}: there is no such file (looked in {path.resolve().parent})") from None
+        where = WHERE_TO_FIND.get(path.name, f"looked in {path.resolve().parent}")
+        raise UsageError(f"--data {path}: there is no such file; {where}") from None
     except IsADirectoryError:
         raise UsageError(f"--data {path}: this is a folder; name the text files in it, {path}/*.txt say") from None
     except OSError as error:

@@ -31,7 +31,7 @@ Batch = Any
 class Loop:
     """Trains `model` for `steps` steps.
 
-    loss           (model, batch) -> the loss to minimise, a scalar Tensor
+    loss           batch -> the loss to minimise, a scalar Tensor
     count          batch -> how many tokens it trains on
     accumulation   micro-batches whose gradients are averaged into one step
     clip           largest norm of the gradient; None does not clip
@@ -44,7 +44,7 @@ class Loop:
     optimizer: Any
     scheduler: Any
     loader: tl.data.DataLoader
-    loss: Callable[[nn.Module, Batch], tl.Tensor]
+    loss: Callable[[Batch], tl.Tensor]
     count: Callable[[Batch], int]
     run: Run
     steps: int
@@ -95,7 +95,7 @@ class Loop:
         total, tokens = 0.0, 0
         for _ in range(self.accumulation):
             batch = next(batches)
-            loss = self.loss(self.model, batch) / self.accumulation
+            loss = self.loss(batch) / self.accumulation
             loss.backward()
             total += loss.item()
             tokens += self.count(batch)

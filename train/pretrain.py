@@ -101,6 +101,7 @@ PRESETS = {
     "shakespeare-char": replace(
         PYTHON_DOCS,
         name="shakespeare-char",
+        data=(Path("tinyshakespeare.txt"),),
         n_embd=128,
         context_length=64,
         steps=2000,
@@ -114,6 +115,7 @@ PRESETS = {
     "the-verdict": replace(
         PYTHON_DOCS,
         name="the-verdict",
+        data=(Path("the-verdict.txt"),),
         tokenizer="gpt2",
         n_layer=12,
         n_head=12,
@@ -142,6 +144,7 @@ PRESETS = {
     "gpt2-124m": replace(
         PYTHON_DOCS,
         name="gpt2-124m",
+        data=(Path("corpus.txt"),),
         tokenizer="gpt2",
         n_layer=12,
         n_head=12,
@@ -266,7 +269,7 @@ def train(config: Config, corpus: Corpus, model: GPT, out: Run, state: dict[str,
         optimizer,
         scheduler,
         loader,
-        loss=lambda model, batch: model.loss(*(ids.to(config.device) for ids in batch)),
+        loss=lambda batch: model.loss(*(ids.to(config.device) for ids in batch)),
         count=lambda batch: batch[0].numel(),
         run=out,
         steps=steps,
