@@ -71,7 +71,10 @@ class GPT(nn.Module):
         self._initialise()
 
     def _initialise(self) -> None:
-        """Weights normal with a standard deviation of 0.02, biases 0; LayerNorm's weights stay 1.
+        """Normal matrices, biases 0; LayerNorm's weights stay 1.
+
+        Embeddings and head have GPT-2's standard deviation of 0.02, so that first logits are small and the first loss
+        is that of a guess; the matrices in the blocks have init_std.
 
         2 n_layer branches add to the stream. Their last layers, c_proj, start smaller by the root of that, so that the
         stream's variance does not grow with the depth.
@@ -81,7 +84,8 @@ class GPT(nn.Module):
                 nn.init.zeros_(parameter)
             elif parameter.dim() == 2:
                 branches = 2 * self.config.n_layer if name.endswith("c_proj.weight") else 1
-                nn.init.normal_(parameter, std=0.02 / math.sqrt(branches))
+                std = self.config.init_std if name.startswith("h.") else 0.02
+                nn.init.normal_(parameter, std=std / math.sqrt(branches))
 
     def forward(self, idx: Tensor, targets: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Logits of the next token, and the loss if `targets` say what it was.

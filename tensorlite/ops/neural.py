@@ -295,7 +295,10 @@ def cross_entropy(
     if reduction == "none":
         return loss.reshape(shape)
     total = sum(loss)
-    return total if reduction == "sum" else total / (ids.size if weights is None else weights.sum())
+    if reduction == "sum":
+        return total
+    count = ids.size if weights is None else weights.sum()
+    return total / count if count else total + math.nan  # of nothing: nan, but its gradient is 0, as in PyTorch
 
 
 def scaled_dot_product_attention(

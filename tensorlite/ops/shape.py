@@ -161,14 +161,15 @@ def split(tensor: Tensor, split_size_or_sections: int | Sequence[int], dim: int 
     sizes = split_size_or_sections
     if isinstance(sizes, int):
         length = tensor.shape[dim]
-        sizes = [min(sizes, length - start) for start in range(0, length, sizes)]
+        sizes = [min(sizes, length - start) for start in range(0, length or 1, sizes)]
     return _split(tensor, sizes=tuple(sizes), dim=dim)
 
 
 @method
 def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
     """At most `chunks` pieces of equal size along dim (the last may be shorter)."""
-    return split(input, max(1, -(-input.shape[dim] // chunks)), dim)
+    length = input.shape[dim]
+    return split(input, -(-length // chunks) if length else [0] * chunks, dim)
 
 
 @method
