@@ -33,6 +33,7 @@ from .dtype import (
     uint16,
     uint32,
 )  # fmt: skip
+from .memory import keep_freed_memory as _keep_freed_memory
 from .mode import Hook, enable_grad, hooked, is_grad_enabled, no_grad, set_grad_enabled
 from .op import OPS, Analytic, Mixed, Op, OpError, level, using
 from .ops import *
@@ -41,6 +42,7 @@ from .random import Generator, default_generator, get_rng_state, manual_seed, se
 from .serialize import load, save
 from .tensor import Tensor
 
+_keep_freed_memory()
 if _find_spec("tensorlite.kernels"):  # without the folder everything runs, slower
     from . import kernels
 

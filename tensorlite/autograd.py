@@ -365,7 +365,8 @@ def retain_grad(self: Tensor) -> None:
     def keep(gradient: Tensor) -> None:
         tensor = reference()
         if tensor is not None:
-            tensor.grad = gradient if gradient.node is not None else Tensor._of(gradient.array.copy())
+            kept = gradient if gradient.node is not None else Tensor._of(gradient.array.copy())
+            tensor.grad = kept if tensor.grad is None else tensor.grad + kept
 
     self.register_hook(keep)
 

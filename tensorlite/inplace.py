@@ -131,7 +131,7 @@ def _set_item(self: Tensor, index: Any, value: Any) -> None:
         place[index] = True
         order = library.arange(last[index].size).reshape(last[index].shape)
         last[index] = order
-        new = where(last[index] == order, _filled(self, order.shape, value), 0)  # named twice, an element keeps the last
+        new = where(last[index] == order, _filled(self, order.shape, value), 0)  # an element named twice keeps the last
         return where(place, _setitem(new, index=index, shape=self.shape), self)
 
     _replace(self, computed, "__setitem__")

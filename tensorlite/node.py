@@ -37,7 +37,10 @@ def apply(op: Op, inputs: Sequence[Any], attributes: dict[str, Any]) -> Any:
     node = None
     if wanted and mode.state.recording:
         wants = tuple(
-            [isinstance(x, Tensor) and x._requires_grad and implementation.differentiable(i) for i, x in enumerate(inputs)]
+            [
+                isinstance(x, Tensor) and x._requires_grad and implementation.differentiable(i)
+                for i, x in enumerate(inputs)
+            ]
         )
         if True in wants:
             node = Node(op, implementation.plan(wants), inputs, wants)

@@ -6,6 +6,7 @@ formula reads and writes main memory once per operation; on a block that stays i
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +15,9 @@ from pathlib import Path
 
 from threadpoolctl import ThreadpoolController
 
-SMALL = 1 << 19  # bytes: below, waking a thread (about 20 us) costs more than it saves
+# Bytes below which one thread works alone. Between two of NumPy's operations a thread needs the interpreter's lock, and
+# waiting for it costs some 30 us, so threads gain only where each has many operations that take longer than that.
+SMALL = 4 << 20
 
 
 def _machine_threads() -> int:
@@ -95,15 +98,17 @@ def rows(function: Callable[[int, int], None], count: int, row_bytes: int) -> No
 
     row_bytes: what one row takes in all the arrays that the function touches.
     """
-    step = max(1, cache_bytes() // max(1, row_bytes))
-    blocks = -(-count // step)
-    if count * row_bytes <= SMALL:
-        function(0, count)
-        return
-    if blocks % _threads:  # equal shares
-        blocks = min(count, -(-blocks // _threads) * _threads)
+    blocks = -(-count * row_bytes // cache_bytes())
+    alone = count * row_bytes <= SMALL
+    if not alone:
+        blocks = -(-blocks // _threads) * _threads  # equal shares
+    blocks = max(1, min(blocks, count))
     bounds = [count * i // blocks for i in range(blocks + 1)]
-    share(lambda i: function(bounds[i], bounds[i + 1]), blocks)
+    if alone:
+        for start, stop in itertools.pairwise(bounds):
+            function(start, stop)
+    else:
+        share(lambda i: function(bounds[i], bounds[i + 1]), blocks)
 
 
 def sum_of_blocks(function: Callable[[int, int], tuple], count: int, row_bytes: int) -> tuple:

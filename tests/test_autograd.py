@@ -139,10 +139,12 @@ def test_retain_grad():
     h = x * 2
     h.retain_grad()
     x.retain_grad()  # does nothing
-    (h * h).sum().backward()
+    (h * h).sum().backward(retain_graph=True)
     same(h.grad, [4, 8])
     same(x.grad, [8, 16])
     assert not np.shares_memory(h.grad.array, x.grad.array)
+    (h + 1).sum().backward()
+    same(h.grad, [5, 9])  # it adds up, as in a leaf
 
 
 def test_interior_tensors_are_not_kept_alive():
@@ -585,7 +587,7 @@ def test_data_can_be_replaced():
 def test_integers_cannot_require_a_gradient():
     with pytest.raises(RuntimeError, match=r"only floating-point.*int64.*\.float\(\)"):
         tl.tensor([1, 2], requires_grad=True)
-    with pytest.raises(RuntimeError, match="only floating-point.*bool"):
+    with pytest.raises(RuntimeError, match=r"only floating-point.*bool"):
         tl.tensor([True]).requires_grad_()
     with pytest.raises(RuntimeError, match="only floating-point"):
         tl.zeros(2, dtype=tl.int32, requires_grad=True)
@@ -593,8 +595,9 @@ def test_integers_cannot_require_a_gradient():
 
 def test_results_that_require_no_gradient():
     x = leaf(1.0, 2.0)
-    integers = [x.long(), x.bool(), x.to(tl.int32), x.sum(dtype=tl.int64), x.argmax(), x.topk(1).indices, x.max(0).indices]
-    for y in (*integers, x > 0, x.isnan(), x // 2):
+    casts = x.long(), x.bool(), x.to(tl.int32), x.sum(dtype=tl.int64)
+    indices = x.argmax(), x.topk(1).indices, x.max(0).indices
+    for y in (*casts, *indices, x > 0, x.isnan(), x // 2):
         assert not y.requires_grad and y.is_leaf
 
 
@@ -737,29 +740,31 @@ def test_write_to_an_interior_tensor_that_nobody_kept():
 
 def test_write_to_indices():
     x, i = leaf(1.0, 2.0), tl.tensor([0])
-    for y in (x[i], x.take_along_dim(i, 0), x.gather(0, i), F.embedding(i, x.view(2, 1))):
-        same(y.sum(), 1)
-        i.add_(1)
-        x.grad = None
-        try:
-            y.sum().backward()
-        except RuntimeError as error:
-            assert "written in place" in str(error)
-        else:
-            same(x.grad, [1, 0])
+    y = x[i]  # an index is an attribute, of which the op has a copy
+    i.add_(1)
+    y.backward()
+    same(x.grad, [1, 0])
+    for pick in (lambda: x.take_along_dim(i, 0), lambda: x.gather(0, i), lambda: F.embedding(i, x.view(2, 1))):
         i.zero_()
+        y = pick()
+        i.add_(1)
+        with pytest.raises(RuntimeError, match=r"kept its input i.*, which has been written in place"):
+            y.sum().backward()
 
 
 def test_write_to_targets():
-    logits, target = leaf([1.0, 2.0]), tl.tensor([0])
+    logits, target = leaf([1.0, 2.0], [1.0, 2.0]), tl.tensor([0, 1])
     loss = F.cross_entropy(logits, target)
-    target.add_(1)
-    try:
-        loss.backward()
-    except RuntimeError as error:
-        assert "written in place" in str(error)
-    else:
-        assert logits.grad[0, 0].item() < 0
+    target.zero_()
+    written_raises(loss, "cross_entropy", "input target")
+
+
+def test_write_to_targets_of_which_some_are_ignored():
+    logits, target = leaf([1.0, 2.0], [1.0, 2.0]), tl.tensor([0, -100])
+    loss = F.cross_entropy(logits, target)
+    target.zero_()
+    loss.backward()
+    same(logits.grad[1], [0, 0])
 
 
 def test_write_to_a_mask():
@@ -779,7 +784,7 @@ def test_leaf_is_not_written_while_recording():
 
 def test_interior_is_not_written_under_no_grad():
     y = leaf(1.0).exp()
-    with tl.no_grad(), pytest.raises(RuntimeError, match=r"add_: this Tensor is the result of \[exp\].*detach\(\)\.clone\(\)"):
+    with tl.no_grad(), pytest.raises(RuntimeError, match=r"add_: .* the result of \[exp\].*detach\(\)\.clone\(\)"):
         y.add_(1)
 
 
@@ -800,17 +805,16 @@ def test_inplace_in_the_graph_is_a_new_node():
 
 def test_masked_fill_in_the_graph():
     """Attention as the book writes it."""
-    torch_inf = float("inf")
     x = leaf([1.0, 2.0], [3.0, 4.0])
     scores = x @ x.transpose(0, 1)
     mask = tl.triu(tl.ones(2, 2), diagonal=1).bool()
-    scores.masked_fill_(mask, -torch_inf)
+    scores.masked_fill_(mask, -tl.inf)
     weights = tl.softmax(scores / 2**0.5, dim=-1)
     same(weights[0], [1, 0])
     (weights @ x).sum().backward()
 
     z = leaf([1.0, 2.0], [3.0, 4.0])
-    weights = tl.softmax((z @ z.T).masked_fill(mask, -torch_inf) / 2**0.5, dim=-1)
+    weights = tl.softmax((z @ z.T).masked_fill(mask, -tl.inf) / 2**0.5, dim=-1)
     (weights @ z).sum().backward()
     same(x.grad, z.grad)
 
@@ -941,7 +945,7 @@ def test_using():
         with tl.using("plain"):
             assert tl.softmax(leaf(1.0, 2.0), 0).node.op.name == "softmax"
     assert tl.level() == "kernel"
-    with pytest.raises(ValueError, match="no level 'fast'.*reference, plain, kernel"), tl.using("fast"):
+    with pytest.raises(ValueError, match=r"no level 'fast'.*reference, plain, kernel"), tl.using("fast"):
         pass
 
 
@@ -1025,16 +1029,9 @@ def test_declaration_of_a_mixed_op():
 
 
 @pytest.mark.usefixtures("_registry")
-def test_attribute_with_a_default():
-    """Either refused when declared, or the default reaches the row."""
-    try:
-        op = tl.Op("new", lambda x, *, p=2.0: x * p, dx=lambda g, p: g * p)
-    except TypeError as error:
-        assert "p" in str(error)
-        return
-    x = leaf(1.0)
-    op(x).sum().backward()
-    same(x.grad, [2])
+def test_declaration_of_an_attribute_with_a_default():
+    with pytest.raises(TypeError, match="new: p has a default; give it to the function that users call"):
+        tl.Op("new", lambda x, *, p=2.0: x * p, dx=lambda g, p: g * p)
 
 
 @pytest.mark.usefixtures("_registry")
@@ -1053,7 +1050,7 @@ def test_declared_op_in_use():
 @pytest.mark.usefixtures("_registry")
 def test_row_of_a_wrong_shape():
     op = tl.Op("wrong", lambda x: x.sum(axis=0), dx=lambda g: g)  # (3,) for an input of (2, 3)
-    with pytest.raises(RuntimeError, match=r"row dx of \[wrong\] gave a gradient of shape \(3,\) for an input of shape \(2, 3\)"):
+    with pytest.raises(RuntimeError, match=r"row dx of \[wrong\] gave .* shape \(3,\) for an input of shape \(2, 3\)"):
         op(leaf([1.0, 2.0, 3.0], [4.0, 5.0, 6.0])).sum().backward()
 
 
@@ -1083,74 +1080,85 @@ def test_kernel_that_declines_and_kernel_that_runs():
 X = tl.zeros(2, 3)
 IDS = tl.tensor([0, 1])
 
-MISTAKES: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
-    "matmul shapes": (lambda: X @ X, RuntimeError, r"(?s)\[matmul\].*a \(2, 3\) float32, b \(2, 3\) float32.*expected: a \(…, n, k\)"),
-    "matmul dtypes": (lambda: X @ tl.zeros(3, 2, dtype=tl.float64), RuntimeError, r"a is float32 and b is float64.*\.to\(dtype\)"),
-    "add shapes": (lambda: X + tl.zeros(2), RuntimeError, r"(?s)\[add\].*a \(2, 3\) float32, b \(2,\) float32"),
-    "linear shapes": (lambda: F.linear(X, tl.zeros(4, 2)), RuntimeError, r"(?s)\[linear\].*expected: x \(…, in\), weight \(out, in\)"),
-    "cat shapes": (lambda: tl.cat([X, tl.zeros(2, 4)]), RuntimeError, r"(?s)\[cat\].*\(2, 3\).*\(2, 4\).*differ only along dim"),
-    "cat of nothing": (lambda: tl.cat([]), RuntimeError, r"(?i)cat.*(at least one|empty|non-empty)"),
-    "stack shapes": (lambda: tl.stack([X, tl.zeros(2)]), RuntimeError, r"(?s)stack.*\(2, 3\).*\(2,\)|\[cat\].*"),
-    "index out of range": (lambda: X[5], IndexError, r"(?s)\[getitem\].*5 is out of bounds.*x \(2, 3\)"),
-    "too many indices": (lambda: X[0, 0, 0], IndexError, r"(?s)\[getitem\].*too many indices"),
-    "index of floats": (lambda: X[tl.zeros(2)], IndexError, r"(?s)\[getitem\].*index"),
-    "reshape": (lambda: X.reshape(4, 2), RuntimeError, r"(?s)\[reshape\].*x \(2, 3\) float32, shape=\(4, 2\)"),
-    "view of a transpose": (lambda: X.T.view(6), RuntimeError, r"view: shape \(3, 2\).*without a copy.*\.reshape\(…|\.\.\.\)"),
-    "dimension": (lambda: X.sum(2), IndexError, r"\[sum\] dimension 2 does not exist in shape \(2, 3\)"),
-    "softmax dimension": (lambda: tl.softmax(X, 2), IndexError, r"(?s)\[softmax\].*axis 2 is out of bounds"),
-    "transpose dimension": (lambda: X.transpose(0, 2), IndexError, r"\[transpose\]"),
-    "squeeze dimension": (lambda: X.squeeze(3), IndexError, r"squeeze.*dimension 3.*\(2, 3\)"),
-    "unsqueeze dimension": (lambda: X.unsqueeze(4), IndexError, r"unsqueeze.*dimension 4.*\(2, 3\)"),
-    "flatten dimension": (lambda: X.flatten(0, 2), IndexError, r"flatten.*dimension 2.*\(2, 3\)"),
-    "expand": (lambda: X.expand(2, 4), RuntimeError, r"(?s)\[expand\].*x \(2, 3\) float32, shape=\(2, 4\)"),
-    "expand of a new dimension": (lambda: X.expand(-1, 2, 3), RuntimeError, r"expand.*\(2, 3\) cannot become \(-1, 2, 3\)"),
-    "split sizes": (lambda: X.split([1, 1], 1), RuntimeError, r"\[split\] the sizes \[1, 1\] add up to 2, but dimension 1 has length 3"),
-    "token id": (lambda: F.embedding(tl.tensor([0, 7]), X), IndexError, r"\[embedding\] token id 7 is outside the vocabulary of 2"),
-    "negative token id": (lambda: F.embedding(tl.tensor([-1]), X), IndexError, r"\[embedding\] token id -1 is outside"),
-    "token ids that are floats": (lambda: F.embedding(tl.zeros(2), X), TypeError, r"\[embedding\] ids must be integers, not float32"),
-    "embedding arguments exchanged": (lambda: F.embedding(X, IDS), TypeError, r"\[embedding\] ids must be integers, not float32"),
-    "target out of range": (lambda: F.cross_entropy(X, tl.tensor([0, 3])), IndexError, r"\[cross_entropy\] target 3 is not one of the 3"),
-    "negative target": (lambda: F.cross_entropy(X, tl.tensor([0, -1])), IndexError, r"\[cross_entropy\] target -1 is not one of the 3"),
-    "targets that are floats": (lambda: F.cross_entropy(X, tl.zeros(2)), TypeError, r"cross_entropy: targets are class numbers.*float32"),
-    "targets of another shape": (lambda: F.cross_entropy(X, tl.tensor([0])), ValueError, r"cross_entropy: .*\(2, 3\).*\(1,\) do not fit"),
-    "reduction": (lambda: F.cross_entropy(X, IDS, reduction="avg"), ValueError, r"'mean', 'sum' or 'none', not 'avg'"),
-    "normalized_shape": (lambda: F.layer_norm(X, 4), ValueError, r"layer_norm: .*\(2, 3\) does not end in normalized_shape \(4,\)"),
-    "gelu form": (lambda: F.gelu(X, "fast"), ValueError, "gelu: approximate is 'none' or 'tanh', not 'fast'"),
-    "dropout p": (lambda: F.dropout(X, 1.5), ValueError, r"dropout: p is a probability, and 1\.5"),
-    "topk": (lambda: X.topk(4), ValueError, r"topk: k is 4, but dimension -1 of shape \(2, 3\) has 3 elements"),
-    "multinomial": (lambda: tl.multinomial(tl.zeros(3), 1), ValueError, "multinomial: each row must hold finite weights"),
-    "attention shapes": (
-        lambda: F.scaled_dot_product_attention(X, tl.zeros(2, 4), X), RuntimeError,
-        r"(?s)\[attention\].*q \(2, 3\) float32, k \(2, 4\).*expected: q \(…, T, D\)",
-    ),
-    "attention mask dtype": (
-        lambda: F.scaled_dot_product_attention(X, X, X, tl.ones(2, 2, dtype=tl.int64)), (RuntimeError, TypeError, ValueError),
-        r"(?s)attention.*mask.*int64",
-    ),
-    "mask dtype": (lambda: X.masked_fill(tl.zeros(2, 3), 0), TypeError, r"masked_fill: the mask must be boolean, not float32.*mask\.bool"),
-    "where condition": (lambda: tl.where(X, X, X), (RuntimeError, TypeError), r"(?s)where.*condition.*bool.*float32"),
-    "backward of many": (lambda: (leaf(1.0, 2.0) * 2).backward(), RuntimeError, r"backward: only a Tensor with one element.*\(2,\).*\.sum\(\)"),
-    "backward without a graph": (lambda: X.sum().backward(), RuntimeError, r"backward: this Tensor does not require a gradient"),
-    "gradient of a wrong shape": (lambda: leaf(1.0, 2.0).backward(tl.zeros(3)), RuntimeError, r"gradient given has shape \(3,\).*\(2,\)"),
-    "item of many": (lambda: X.item(), RuntimeError, r"item: the Tensor has 6 elements \(shape \(2, 3\)\), not one"),
-    "truth of many": (lambda: bool(X), RuntimeError, r"truth of a Tensor with 6 elements is ambiguous.*\.any\(\) or \.all\(\)"),
-    "if on a comparison": (lambda: 1 if X == X else 0, RuntimeError, "ambiguous"),
-    "numpy of a parameter": (lambda: leaf(1.0).numpy(), RuntimeError, r"requires a gradient.*\.detach\(\)\.numpy\(\)"),
-    "np.asarray of a parameter": (lambda: np.asarray(leaf(1.0)), RuntimeError, r"\.detach\(\)\.numpy\(\)"),
-    "len of a number": (lambda: len(tl.tensor(1.0)), TypeError, r"len\(\) of a 0-dimensional.*\.item\(\)"),
-    "iteration over a number": (lambda: list(tl.tensor(1.0)), TypeError, "iteration over a 0-dimensional"),
-    "float as an index": (lambda: [1, 2][tl.tensor(1.0)], TypeError, "only integer Tensors of one element can be an index, not float32"),
-    "mean of integers": (lambda: IDS.mean(), TypeError, r"\[mean\] of int64.*x\.float\(\)\.mean\(\)"),
-    "tensor of text": (lambda: tl.tensor(["a"]), TypeError, r"tensor: cannot make numbers of list"),
-    "ragged lists": (lambda: tl.tensor([[1], [2, 3]]), ValueError, r"tensor|inhomogeneous"),
+
+def attend(mask: Any = None, key: Any = X) -> tl.Tensor:
+    return F.scaled_dot_product_attention(X, key, X, mask)
+
+
+MISTAKES: dict[str, tuple] = {  # what is done, the error, and pieces of its text
+    # shapes
+    "matmul": (lambda: X @ X, RuntimeError, "[matmul]", "a (2, 3) float32, b (2, 3) float32", "expected: a (…, n, k)"),
+    "matmul of dtypes": (lambda: X @ X.T.double(), RuntimeError, "a is float32 and b is float64", ".to(dtype)"),
+    "add": (lambda: X + tl.zeros(2), RuntimeError, "[add]", "a (2, 3) float32, b (2,) float32"),
+    "linear": (lambda: F.linear(X, X.T), RuntimeError, "[linear]", "weight (3, 2)", "expected: x (…, in), weight"),
+    "cat": (lambda: tl.cat([X, X.T]), RuntimeError, "[cat]", "(2, 3)", "(3, 2)", "shapes differ only along dim"),
+    "cat of nothing": (lambda: tl.cat([]), RuntimeError, "[cat]", "at least one"),
+    "reshape": (lambda: X.reshape(4, 2), RuntimeError, "[reshape]", "x (2, 3) float32, shape=(4, 2)"),
+    "view of a transpose": (lambda: X.T.view(6), RuntimeError, "view: shape (3, 2)", "without a copy", ".reshape("),
+    "expand": (lambda: X.expand(2, 4), RuntimeError, "[expand]", "x (2, 3) float32, shape=(2, 4)"),
+    "expand, -1 in front": (lambda: X.expand(-1, 2, 3), RuntimeError, "[expand]", "(2, 3) cannot become (-1, 2, 3)"),
+    "split": (lambda: X.split([1, 1], 1), RuntimeError, "[split]", "[1, 1] add up to 2, but dimension 1 has length 3"),
+    "attention": (lambda: attend(key=tl.zeros(2, 4)), RuntimeError, "[attention]", "k (2, 4)", "expected: q (…, T, D)"),
+    "layer_norm": (lambda: F.layer_norm(X, 4), ValueError, "(2, 3) does not end in normalized_shape (4,)"),
+    # dimensions and indices
+    "sum": (lambda: X.sum(2), IndexError, "[sum] dimension 2 does not exist in shape (2, 3)"),
+    "softmax": (lambda: tl.softmax(X, 2), IndexError, "[softmax]", "axis 2 is out of bounds"),
+    "transpose": (lambda: X.transpose(0, 2), IndexError, "[transpose]"),
+    "squeeze": (lambda: X.squeeze(3), IndexError, "[squeeze] dimension 3", "(2, 3)"),
+    "unsqueeze": (lambda: X.unsqueeze(4), IndexError, "[unsqueeze] dimension 4", "(2, 3)", "-3 to 2"),
+    "flatten": (lambda: X.flatten(0, 2), IndexError, "[flatten] dimension 2", "(2, 3)"),
+    "index": (lambda: X[5], IndexError, "[getitem]", "5 is out of bounds", "x (2, 3)"),
+    "too many indices": (lambda: X[0, 0, 0], IndexError, "[getitem]", "too many indices"),
+    "index of floats": (lambda: X[tl.zeros(2)], IndexError, "[getitem]", "index"),
+    "float as an index": (lambda: [1][tl.tensor(0.0)], TypeError, "only integer Tensors", "not float32"),
+    "topk": (lambda: X.topk(4), ValueError, "topk: k is 4, but dimension -1 of shape (2, 3) has 3 elements"),
+    # ids, targets, masks
+    "token id": (lambda: F.embedding(IDS + 6, X), IndexError, "[embedding] token id 7 is outside the vocabulary of 2"),
+    "negative token id": (lambda: F.embedding(-IDS, X), IndexError, "[embedding] token id -1 is outside"),
+    "embedding exchanged": (lambda: F.embedding(X, IDS), TypeError, "[embedding] ids must be integers, not float32"),
+    "target": (lambda: F.cross_entropy(X, IDS + 2), IndexError, "[cross_entropy] target 3 is not one of the 3 classes"),
+    "negative target": (lambda: F.cross_entropy(X, -IDS), IndexError, "[cross_entropy] target -1 is not one of the 3"),
+    "float targets": (lambda: F.cross_entropy(X, tl.zeros(2)), TypeError, "targets are class numbers", "float32"),
+    "too few targets": (lambda: F.cross_entropy(X, IDS[:1]), ValueError, "cross_entropy", "(2, 3)", "(1,) do not fit"),
+    "class weights": (lambda: F.cross_entropy(X, IDS, tl.ones(4)), ValueError, "weight must have shape (3,)", "(4,)"),
+    "class weights of a dtype": (lambda: F.cross_entropy(X, IDS, X[0].double()), ValueError, "float32; it", "float64"),
+    "class weights to learn": (lambda: F.cross_entropy(X, IDS, leaf(1.0, 1.0, 1.0, dtype=np.float32)), RuntimeError,
+                               "weight has no derivative", "weight.detach()"),
+    "mask": (lambda: X.masked_fill(X, 0), TypeError, "masked_fill: the mask must be boolean, not float32", "bool()"),
+    "condition": (lambda: tl.where(X, X, X), TypeError, "where: the condition must be boolean, not float32"),
+    "attention mask": (lambda: attend(IDS), TypeError, "attn_mask must be boolean or float32, not int64"),
+    # options
+    "reduction": (lambda: F.cross_entropy(X, IDS, reduction="avg"), ValueError, "'mean', 'sum' or 'none', not 'avg'"),
+    "gelu": (lambda: F.gelu(X, "fast"), ValueError, "gelu: approximate is 'none' or 'tanh', not 'fast'"),
+    "dropout": (lambda: F.dropout(X, 1.5), ValueError, "dropout: p is a probability, and 1.5"),
+    "multinomial": (lambda: tl.multinomial(X, 1), ValueError, "multinomial: each row must hold finite weights"),
     "device": (lambda: X.to("gpu"), ValueError, "device: 'gpu' is not a device; use 'cpu', 'cuda'"),
-    "requires_grad of a result": (lambda: setattr(leaf(1.0) * 2, "requires_grad", False), RuntimeError, r"multiply.*\.detach\(\)"),
-    "a name of PyTorch's that is not here": (lambda: tl.fft, AttributeError, "tensorlite has no 'fft'"),
+    "mean of integers": (lambda: IDS.mean(), TypeError, "[mean] of int64", "x.float().mean()"),
+    "no such name": (lambda: tl.fft, AttributeError, "tensorlite has no 'fft'"),
+    # gradients
+    "backward of many": (lambda: (leaf(1.0, 2.0) * 2).backward(), RuntimeError, "only a Tensor with one element",
+                         "shape (2,)", ".sum()"),
+    "backward without a graph": (lambda: X.sum().backward(), RuntimeError, "backward: this Tensor does not require"),
+    "gradient of a wrong shape": (lambda: leaf(1.0).backward(X), RuntimeError, "given has shape (2, 3)", "(1,)"),
+    "numpy of a parameter": (lambda: leaf(1.0).numpy(), RuntimeError, "requires a gradient", ".detach().numpy()"),
+    "np.asarray of a parameter": (lambda: np.asarray(leaf(1.0)), RuntimeError, ".detach().numpy()"),
+    "requires_grad of a result": (lambda: setattr(leaf(1.0) * 2, "requires_grad", False), RuntimeError, "multiply",
+                                  ".detach()"),
+    # in and out
+    "item of many": (lambda: X.item(), RuntimeError, "item: the Tensor has 6 elements (shape (2, 3)), not one"),
+    "truth of many": (lambda: bool(X), RuntimeError, "truth of a Tensor with 6 elements", ".any() or .all()"),
+    "if on a comparison": (lambda: 1 if X == X else 0, RuntimeError, "ambiguous"),
+    "len of a number": (lambda: len(tl.tensor(1.0)), TypeError, "len() of a 0-dimensional", ".item()"),
+    "iteration over a number": (lambda: list(tl.tensor(1.0)), TypeError, "iteration over a 0-dimensional"),
+    "tensor of text": (lambda: tl.tensor(["a"]), TypeError, "tensor: cannot make numbers of list"),
+    "ragged lists": (lambda: tl.tensor([[1], [2, 3]]), ValueError, "inhomogeneous"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_error_text(mistake: str):
-    act, error, text = MISTAKES[mistake]
-    with pytest.raises(error, match=text):
+    act, error, *pieces = MISTAKES[mistake]
+    with pytest.raises(error) as raised:
         act()
+    for piece in pieces:
+        assert piece in str(raised.value)

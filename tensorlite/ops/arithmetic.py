@@ -49,8 +49,9 @@ sub, mul, div, pow = subtract, multiply, divide, power
 
 def where(condition: Any, input: Any = None, other: Any = None) -> Tensor:
     """`input` where the condition holds, `other` elsewhere; all three broadcast."""
-    if getattr(array_of(condition), "dtype", bool) != bool:
-        raise TypeError(f"where: the condition must be boolean, not {array_of(condition).dtype}; use condition.bool()")
+    dtype = getattr(array_of(condition), "dtype", None)
+    if dtype is not None and dtype.kind != "b":
+        raise TypeError(f"where: the condition must be boolean, not {dtype}; use condition.bool()")
     return choose(condition, input, other)
 
 

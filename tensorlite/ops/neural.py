@@ -269,7 +269,8 @@ def cross_entropy(
     ignore_index  targets that do not count
     reduction     "mean" (weighted), "sum" or "none"
 
-    Raises IndexError for a target that is no class, ValueError for shapes that do not fit.
+    Raises IndexError for a target that is no class, ValueError for shapes that do not fit, RuntimeError if weight
+    requires a gradient, which is not computed.
     """
     if reduction not in ("mean", "sum", "none"):
         raise ValueError(f"cross_entropy: reduction is 'mean', 'sum' or 'none', not {reduction!r}")
@@ -283,6 +284,13 @@ def cross_entropy(
             "(N, C) and (N,), or (N, C, d1, …) and (N, d1, …)"
         )
     shape, classes = ids.shape, input.shape[classes_at]
+    if weight is not None and (array_of(weight).shape != (classes,) or array_of(weight).dtype != input.dtype):
+        raise ValueError(
+            f"cross_entropy: weight must have shape ({classes},) and dtype {input.dtype}; it has {array_of(weight).shape} "
+            f"and {array_of(weight).dtype}"
+        )
+    if getattr(weight, "requires_grad", False):
+        raise RuntimeError("cross_entropy: weight has no derivative here; use weight.detach()")
     logits = input if input.ndim <= 2 else input.permute(0, *range(2, input.ndim), 1)
     target, ids = target.reshape(-1), ids.reshape(-1)
     weights = None
