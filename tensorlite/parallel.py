@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -37,25 +39,47 @@ def get_num_threads() -> int:
 
 def set_num_threads(count: int) -> None:
     """How many threads kernels and products use; default: the cores this process may use, or OMP_NUM_THREADS."""
-    global _threads, _pool
+    global _threads
     if count < 1:
         raise ValueError(f"set_num_threads: the number of threads is at least 1, not {count}")
     _threads = count
-    if _pool is not None:
-        _pool.shutdown()
-        _pool = None
-    blas_threads(count)
+    _forget_pool()
+    for lib in _blas():
+        lib.set_num_threads(count)
+
+
+def _forget_pool() -> None:
+    global _pool
+    _pool = None
+
+
+if hasattr(os, "register_at_fork"):  # threads do not survive a fork; the child makes its own
+    os.register_at_fork(after_in_child=_forget_pool)
+
+_thread = threading.local()  # .helps: whether this is a thread of the pool
+
+
+def _start_helping() -> None:
+    _thread.helps = True
 
 
 @cache
 def _blas() -> list:
+    """The BLAS libraries in this process."""
     return [lib for lib in ThreadpoolController().lib_controllers if lib.user_api == "blas"]
 
 
-def blas_threads(count: int) -> None:
-    """How many threads one product uses."""
+@contextmanager
+def _products_of_one_thread() -> Iterator[None]:
+    """Inside, a product uses one thread: the others have products of their own."""
+    before = [lib.num_threads for lib in _blas()]
     for lib in _blas():
-        lib.set_num_threads(count)
+        lib.set_num_threads(1)
+    try:
+        yield
+    finally:
+        for lib, count in zip(_blas(), before, strict=True):
+            lib.set_num_threads(count)
 
 
 @cache
@@ -72,25 +96,22 @@ def share(function: Callable[[int], None], count: int) -> None:
     """function(0) … function(count - 1), spread over the threads, each with products of its own thread."""
     global _pool
     workers = min(_threads, count)
-    if workers <= 1:
+    if workers <= 1 or getattr(_thread, "helps", False):  # helpers that waited for helpers would wait for ever
         for i in range(count):
             function(i)
         return
     if _pool is None:
-        _pool = ThreadPoolExecutor(_threads - 1, thread_name_prefix="tensorlite")
+        _pool = ThreadPoolExecutor(_threads - 1, "tensorlite", _start_helping)
 
     def work(first: int) -> None:
         for i in range(first, count, workers):
             function(i)
 
-    blas_threads(1)
-    try:
+    with _products_of_one_thread():
         helpers = [_pool.submit(work, first) for first in range(1, workers)]
         work(0)
         for helper in helpers:
             helper.result()
-    finally:
-        blas_threads(_threads)
 
 
 def rows(function: Callable[[int, int], None], count: int, row_bytes: int) -> None:
