@@ -651,10 +651,11 @@ def test_split_used_and_walked_twice():
 
 def test_split_with_create_graph():
     x = leaf(1.0, 2.0, 3.0)
-    a, b, _ = x.unbind()
-    (g,) = tl.grad(a * a * b, x, create_graph=True)
-    same(g, [4, 1, 0])
-    same(tl.grad(g.sum(), x)[0], [2 * 2 + 2, 2, 0])
+    a, b, _ = x.split(1)
+    (g,) = tl.grad(a * a * b.exp() * b, x, create_graph=True)
+    e = np.exp(2)
+    same(g, [4 * e, 3 * e, 0])
+    same(tl.grad(g.sum(), x)[0], [4 * e + 6 * e, 6 * e + 4 * e, 0])
 
 
 # In-place writes -------------------------------------------------------------------------------------------
@@ -842,6 +843,15 @@ def test_inplace_with_a_leaf_that_requires_none():
     assert buffer.requires_grad and not buffer.is_leaf
     buffer.sum().backward()
     same(x.grad, [3, 3])
+
+
+def test_inplace_in_the_graph_leaves_what_was_kept_alone():
+    buffer, w = tl.ones(2, dtype=tl.float64), leaf(1.0, 2.0)
+    y = buffer * w
+    buffer.add_(w)  # the name now stands for other memory
+    buffer.detach().zero_()
+    y.sum().backward()
+    same(w.grad, [1, 1])
 
 
 def test_inplace_fill_cuts_off_the_graph():
@@ -1052,6 +1062,15 @@ def test_row_of_a_wrong_shape():
     op = tl.Op("wrong", lambda x: x.sum(axis=0), dx=lambda g: g)  # (3,) for an input of (2, 3)
     with pytest.raises(RuntimeError, match=r"row dx of \[wrong\] gave .* shape \(3,\) for an input of shape \(2, 3\)"):
         op(leaf([1.0, 2.0, 3.0], [4.0, 5.0, 6.0])).sum().backward()
+
+
+@pytest.mark.usefixtures("_registry")
+def test_row_that_gives_a_read_only_view():
+    op = tl.Op("total", lambda x: x.sum(), dx=lambda g, x_shape: np.broadcast_to(g * 2, x_shape))
+    x = leaf(1.0, 2.0)
+    for _ in range(2):
+        op(x).backward()
+    same(x.grad, [4, 4])
 
 
 @pytest.mark.usefixtures("_registry")
