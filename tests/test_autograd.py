@@ -674,6 +674,14 @@ def test_write_to_a_kept_leaf():
     written_raises(y, "multiply", "input b")
 
 
+def test_optimizer_step_before_backward():
+    w = leaf(1.0, 2.0)
+    (w * 2).sum().backward()
+    y = w.exp() * w
+    tl.optim.SGD([w], lr=0.1).step()
+    written_raises(y, "multiply", "input b")
+
+
 def test_write_to_what_is_not_kept():
     x, w = leaf(1.0, 2.0), leaf(3.0, 4.0)
     y = x + w

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from samples import booleans, distinct, integers, normal, positive
+from samples import booleans, distinct, integers, normal, positive, rng
 
 import tensorlite as tl
 
@@ -22,6 +22,7 @@ torch = pytest.importorskip("torch", reason="PyTorch is the oracle of these test
 
 Case = tuple[Any, ...]  # a function of the library and the inputs, then the inputs
 INF, NAN = math.inf, math.nan
+START = rng.bit_generator.state
 
 OPEN = {  # what is known to differ
     "norm at 0": "the row of sqrt gives 0/0 where PyTorch's norm takes the subgradient 0",
@@ -38,7 +39,8 @@ OPEN = {  # what is known to differ
 
 @pytest.fixture(autouse=True)
 def _quiet() -> Iterator[None]:
-    """NumPy warns of infinities and nan, PyTorch does not; here they are wanted."""
+    """NumPy warns of infinities and nan, PyTorch does not; here they are wanted. Each test draws the same numbers."""
+    rng.bit_generator.state = START
     with np.errstate(all="ignore"):
         yield
 
@@ -51,9 +53,9 @@ def run(m: Any, f: Callable[..., Any], inputs: Case, differentiate: bool) -> tup
         x.requires_grad_()
     ys = f(m, *xs)
     ys = list(ys) if isinstance(ys, (tuple, list)) else [ys]
-    rng = np.random.default_rng(0)
+    upstream = np.random.default_rng(0)
     for y in ys:
-        g = np.asarray(rng.standard_normal(tuple(y.shape)))
+        g = np.asarray(upstream.standard_normal(tuple(y.shape)))
         if y.requires_grad:
             y.backward(m.tensor(g).to(y.dtype), retain_graph=True)
     return ys, [x.grad for x in floats]
