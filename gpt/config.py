@@ -29,7 +29,8 @@ class GPTConfig:
     tied            whether the head is `wte` itself: what a token means when read is what it means when written
     norm_eps        what LayerNorm adds to the variance
     init_std        standard deviation of the blocks' fresh matrices. GPT-2's 0.02 suits its width of 768; a narrower
-                    model learns faster from about 0.02 sqrt(768 / n_embd), which keeps the size of what they compute
+                    model learns faster from about 0.02 sqrt(768 / n_embd), which keeps the size of what they compute.
+                    None leaves every layer as nn made it, with PyTorch's first values, as the book does
 
     The defaults are GPT-2 small's.
     """
@@ -44,7 +45,7 @@ class GPTConfig:
     qkv_bias: bool = True
     tied: bool = True
     norm_eps: float = 1e-5
-    init_std: float = 0.02
+    init_std: float | None = 0.02
 
     def __post_init__(self) -> None:
         for name in ("vocab_size", "context_length", "n_layer", "n_head", "n_embd"):
@@ -57,8 +58,8 @@ class GPTConfig:
             raise ValueError(f"dropout expects a probability from 0 to below 1, got {self.dropout!r}")
         if not (isinstance(self.norm_eps, int | float) and 0 < self.norm_eps < 1):
             raise ValueError(f"norm_eps expects a small number above 0, 1e-5 say, got {self.norm_eps!r}")
-        if not (isinstance(self.init_std, int | float) and 0 < self.init_std < 10):
-            raise ValueError(f"init_std expects a small number above 0, 0.02 say, got {self.init_std!r}")
+        if self.init_std is not None and not (isinstance(self.init_std, int | float) and 0 < self.init_std < 10):
+            raise ValueError(f"init_std expects a small number above 0, 0.02 say, or None, got {self.init_std!r}")
         if self.n_embd % self.n_head:
             heads = [n for n in range(1, self.n_embd + 1) if self.n_embd % n == 0]
             raise ValueError(
@@ -83,7 +84,7 @@ class GPTConfig:
         head = 0 if self.tied else self.vocab_size * C
         return embeddings + self.n_layer * (norm + attention + norm + mlp) + norm + head
 
-    def to_dict(self) -> dict[str, int | float | bool]:
+    def to_dict(self) -> dict[str, int | float | bool | None]:
         """The fields, as JSON can hold them."""
         return asdict(self)
 
@@ -113,7 +114,7 @@ PRESETS = {
     "gpt2-large": replace(_GPT2, n_layer=36, n_head=20, n_embd=1280),
     "gpt2-xl": replace(_GPT2, n_layer=48, n_head=25, n_embd=1600),
     # The book's GPT_CONFIG_124M, which has 163M parameters because its head is a matrix of its own.
-    "book-124m": replace(_GPT2, dropout=0.1, qkv_bias=False, tied=False),
+    "book-124m": replace(_GPT2, dropout=0.1, qkv_bias=False, tied=False, init_std=None),
     # nanoGPT's two models of Shakespeare's characters, for a laptop and for a GPU.
     "shakespeare-char": _SHAKESPEARE,
     "shakespeare-char-gpu": replace(

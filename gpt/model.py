@@ -68,9 +68,10 @@ class GPT(nn.Module):
         self.lm_head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
         if config.tied:
             self.lm_head.weight = self.wte.weight
-        self._initialise()
+        if config.init_std is not None:
+            self._initialise(config.init_std)
 
-    def _initialise(self) -> None:
+    def _initialise(self, init_std: float) -> None:
         """Normal matrices, biases 0; LayerNorm's weights stay 1.
 
         Embeddings and head have GPT-2's standard deviation of 0.02, so that first logits are small and the first loss
@@ -84,7 +85,7 @@ class GPT(nn.Module):
                 nn.init.zeros_(parameter)
             elif parameter.dim() == 2:
                 branches = 2 * self.config.n_layer if name.endswith("c_proj.weight") else 1
-                std = self.config.init_std if name.startswith("h.") else 0.02
+                std = init_std if name.startswith("h.") else 0.02
                 nn.init.normal_(parameter, std=std / math.sqrt(branches))
 
     def forward(self, idx: Tensor, targets: Tensor | None = None) -> tuple[Tensor, Tensor | None]:

@@ -1,4 +1,5 @@
-"""Making Tensors: from data, filled, counted, or drawn at random. All take dtype=, device= and requires_grad=."""
+"""Making Tensors: from data, filled, counted, or drawn at random; with dtype=, device= and requires_grad= where PyTorch
+has them."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from . import random
 from .device import library, move
 from .dtype import DEFAULT
 from .ops.shape import _ints
-from .tensor import Tensor, array_of
+from .tensor import Tensor
 
 
 def _made(array: Any, requires_grad: bool) -> Tensor:
@@ -39,7 +40,9 @@ def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
 
 
 def from_numpy(ndarray: np.ndarray) -> Tensor:
-    """A Tensor that shares an array's memory."""
+    """A Tensor that shares an array's memory. Raises TypeError for anything but a NumPy array."""
+    if not isinstance(ndarray, np.ndarray):
+        raise TypeError(f"from_numpy: expected a NumPy array, not {type(ndarray).__name__}; tensor(…) copies other data")
     return Tensor._of(ndarray)
 
 
@@ -69,25 +72,37 @@ def ones_like(input: Tensor, *, dtype: Any = None, device: Any = None, requires_
     return ones(input.shape, dtype=dtype or input.dtype, device=device or input.device, requires_grad=requires_grad)
 
 
-def full_like(input: Tensor, fill_value: Any, *, dtype: Any = None, device: Any = None) -> Tensor:
-    return full(input.shape, fill_value, dtype=dtype or input.dtype, device=device or input.device)
+def full_like(
+    input: Tensor, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
+    dtype, device = dtype or input.dtype, device or input.device
+    return full(input.shape, fill_value, dtype=dtype, device=device, requires_grad=requires_grad)
 
 
-def arange(*bounds: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def arange(
+    start: Any, end: Any = None, step: Any = 1, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
     """arange(end), arange(start, end) or arange(start, end, step): the numbers from start until before end."""
-    floats = any(isinstance(array_of(x), (float, np.floating)) for x in bounds)
+    bounds = (0, start, step) if end is None else (start, end, step)
     bounds = tuple([x.item() if isinstance(x, Tensor) else x for x in bounds])
-    return _made(library(device).arange(*bounds, dtype=dtype or (DEFAULT if floats else np.int64)), requires_grad)
+    floats = any(isinstance(x, (float, np.floating)) for x in bounds)
+    # In float64, because NumPy adds up a step that it has rounded to the dtype: in float32 its error would grow.
+    numbers = library(device).arange(*bounds, dtype=np.float64 if floats else np.int64)
+    return _made(numbers.astype(dtype or (DEFAULT if floats else np.int64), copy=False), requires_grad)
 
 
-def linspace(start: float, end: float, steps: int, *, dtype: Any = None, device: Any = None) -> Tensor:
+def linspace(
+    start: float, end: float, steps: int, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
     """`steps` numbers from start to end, both included."""
-    return Tensor._of(library(device).linspace(start, end, steps, dtype=dtype or DEFAULT))
+    return _made(library(device).linspace(start, end, steps, dtype=dtype or DEFAULT), requires_grad)
 
 
-def eye(n: int, m: int | None = None, *, dtype: Any = None, device: Any = None) -> Tensor:
+def eye(
+    n: int, m: int | None = None, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
     """The identity matrix."""
-    return Tensor._of(library(device).eye(n, m, dtype=dtype or DEFAULT))
+    return _made(library(device).eye(n, m, dtype=dtype or DEFAULT), requires_grad)
 
 
 def _source(generator: random.Generator | None, device: Any) -> random.Generator:
@@ -151,11 +166,11 @@ def multinomial(input: Tensor, num_samples: int, replacement: bool = False, *, g
     numbers = _source(generator, "cpu").numbers
     if replacement or num_samples == 1:
         cumulative = np.cumsum(weights, axis=-1)
-        draws = numbers.random((*weights.shape[:-1], num_samples)) * cumulative[..., -1:]
+        draws = move(numbers.random((*weights.shape[:-1], num_samples)), "cpu") * cumulative[..., -1:]
         drawn = (draws[..., :, None] >= cumulative[..., None, :]).sum(-1)
     else:  # the largest of log(weight) + Gumbel noise are a sample without replacement (Vieira, 2014)
         with np.errstate(divide="ignore"):
-            keys = np.log(weights) - np.log(-np.log(numbers.random(weights.shape)))
+            keys = np.log(weights) - np.log(-np.log(move(numbers.random(weights.shape), "cpu")))
         drawn = np.argsort(-keys, axis=-1, kind="stable")[..., :num_samples]
     return Tensor._of(move(drawn.astype(np.int64), input.device))
 

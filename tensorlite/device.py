@@ -15,7 +15,7 @@ import numpy as np
 class device:
     """A place for arrays, as in PyTorch: `device("cpu")`, `device("cuda")`, `device("cuda:1")`.
 
-    Raises ValueError for any other name.
+    Raises ValueError for any other name, TypeError for what is no name.
     """
 
     __slots__ = ("index", "type")
@@ -23,9 +23,10 @@ class device:
     index: int | None
 
     def __init__(self, name: str | device, index: int | None = None):
+        if isinstance(name, device):
+            name, index = name.type, name.index
         if not isinstance(name, str):
-            index = name.index
-            name = name.type
+            raise TypeError(f"device: expected 'cpu', 'cuda' or 'cuda:N', not {name!r}")
         kind, _, number = name.partition(":")
         if kind not in ("cpu", "cuda") or (number and not number.isdigit()):
             raise ValueError(f"device: {name!r} is not a device; use 'cpu', 'cuda' or 'cuda:N'")
@@ -41,7 +42,10 @@ class device:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, (device, str)):
             return NotImplemented
-        other = device(other)
+        try:
+            other = device(other)
+        except ValueError:  # a name from elsewhere, "mps" say
+            return False
         return self.type == other.type and (self.index or 0) == (other.index or 0)
 
     def __hash__(self) -> int:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from .device import device as Device
-from .device import library
+from .device import library, xp
 from .dtype import DEFAULT
 from .tensor import Tensor, array_of
 
@@ -131,4 +131,7 @@ def uniform(shape: tuple[int, ...], low: float, high: float, dtype: Any, generat
     x = generator.numbers.random(shape, dtype=wide)
     x *= wide.type(high - low)
     x += wide.type(low)
-    return x.astype(dtype, copy=False)
+    x = x.astype(dtype, copy=False)
+    if dtype.kind == "f" and low < high:  # rounding may have made it `high`
+        xp(x).minimum(x, np.nextafter(dtype.type(high), dtype.type(low)), out=x)
+    return x

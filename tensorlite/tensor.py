@@ -157,7 +157,7 @@ class Tensor:
     def numpy(self) -> np.ndarray:
         """The numbers as a NumPy array that shares this Tensor's memory. Writes into it are not tracked.
 
-        Raises RuntimeError if the Tensor requires a gradient or lies on a GPU.
+        Raises RuntimeError if the Tensor requires a gradient, TypeError if it lies on a GPU.
         """
         if self._requires_grad:
             raise RuntimeError("numpy: this Tensor requires a gradient, which NumPy would lose; use .detach().numpy()")
@@ -246,8 +246,13 @@ class Tensor:
             raise RuntimeError(
                 "data: only a leaf's numbers can be replaced; this is the result of " + self.node.op.name
             )
+        if not isinstance(value, Tensor):
+            raise TypeError(f"data: expected a Tensor, not {type(value).__name__}")
+        if self._requires_grad and not is_floating(value.dtype):
+            raise RuntimeError(f"data: a Tensor that requires a gradient cannot hold {value.dtype}")
+        written(self)  # for the nodes that kept the old numbers
         self.array = value.array
-        written(self)
+        share(self, value)
 
     def requires_grad_(self, requires_grad: bool = True) -> Tensor:
         self.requires_grad = requires_grad
@@ -307,22 +312,25 @@ def written(x: Tensor) -> Tensor:
 def _as_array(data: Any, dtype: Any, where: Any) -> Any:
     """A new array of `data`'s numbers. Python floats become float32; what has a dtype keeps it."""
     data = array_of(data)
-    if hasattr(data, "dtype"):
-        array = data.astype(dtype or data.dtype, copy=True)
-        if isinstance(array, np.generic):
-            array = np.asarray(array)
-    else:
-        array = np.array(_plain(data))
-        if array.dtype.kind not in "biufc":
-            raise TypeError(f"tensor: cannot make numbers of {type(data).__name__} {str(data)[:60]!r}")
-        if dtype is not None or array.dtype == np.float64:
-            array = array.astype(dtype or DEFAULT)
+    array = data if hasattr(data, "dtype") and not isinstance(data, np.generic) else np.array(_plain(data))
+    if array.dtype.kind not in "biufc":
+        raise TypeError(f"tensor: cannot make numbers of {type(data).__name__} {str(data)[:60]!r}")
+    if dtype is None and array.dtype == np.float64 and not _float64(data):
+        dtype = DEFAULT
+    array = array.astype(dtype or array.dtype, copy=array is data)
     return array if where is None else move(array, where)
 
 
 def _plain(data: Any) -> Any:
     """Nested lists with the Tensors inside them turned into arrays."""
     return [_plain(x) for x in data] if isinstance(data, (list, tuple)) else array_of(data)
+
+
+def _float64(data: Any) -> bool:
+    """Whether something in `data` is float64 by itself. In a list, NumPy's float64 scalar is one of Python's floats."""
+    if isinstance(data, (list, tuple)):
+        return any(_float64(x) for x in data if not isinstance(x, float))
+    return getattr(data, "dtype", None) == np.float64
 
 
 def array_of(x: Any) -> Any:

@@ -147,6 +147,17 @@ def test_first_values():
             assert abs(numbers.std() / std - 1) < 0.05 and abs(numbers.mean()) < 0.1 * std, name
 
 
+def test_other_first_values():
+    """init_std is that of the blocks' matrices alone, and None keeps PyTorch's first values, as the book does."""
+    tl.manual_seed(0)
+    wide = GPT(replace(TINY, n_embd=128, init_std=0.05))
+    assert wide.h[0].attn.c_attn.weight.detach().numpy().std() == pytest.approx(0.05, rel=0.05)
+    assert wide.wte.weight.detach().numpy().std() == pytest.approx(0.02, rel=0.05)
+    book = GPT(replace(TINY, n_embd=128, init_std=None, tied=False))
+    assert book.wte.weight.detach().numpy().std() == pytest.approx(1, rel=0.05)
+    assert book.h[0].mlp.c_proj.weight.detach().numpy().std() == pytest.approx((1 / 512 / 3) ** 0.5, rel=0.05)
+
+
 @pytest.mark.parametrize("preset", ["tiny", "shakespeare-char", "shakespeare-char-gpu"])
 def test_an_untrained_model_knows_nothing(preset):
     config = PRESETS[preset]

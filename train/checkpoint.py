@@ -21,15 +21,17 @@ from gpt.options import UsageError
 def save(run: Path, step: int, model: GPT, state: dict[str, Any], keep: int = 1) -> Path:
     """Write checkpoints/step-<step> and remove all but the newest `keep`. Returns its folder."""
     folder = run / "checkpoints" / f"step-{step:06d}"
-    partial = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(partial, ignore_errors=True)
+    partial, before = (folder.with_name(f".{folder.name}.{word}") for word in ("part", "old"))
+    for left in folder.parent.glob(".step-*"):  # by a save that was interrupted
+        shutil.rmtree(left)
     partial.mkdir(parents=True)
     save_model(model, partial / "model.safetensors")
     tl.save({**state, "step": step, "generator": tl.get_rng_state()}, partial / "training.safetensors")
     if folder.exists():
-        shutil.rmtree(folder)
+        os.replace(folder, before)  # deleted only when its successor stands
     os.replace(partial, folder)
-    for old in sorted(folder.parent.glob("step-*"))[:-keep]:
+    shutil.rmtree(before, ignore_errors=True)
+    for old in sorted(folder.parent.glob("step-*"), key=lambda path: int(path.name[5:]))[:-keep]:
         shutil.rmtree(old)
     return folder
 
