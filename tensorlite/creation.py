@@ -42,7 +42,9 @@ def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
 def from_numpy(ndarray: np.ndarray) -> Tensor:
     """A Tensor that shares an array's memory. Raises TypeError for anything but a NumPy array."""
     if not isinstance(ndarray, np.ndarray):
-        raise TypeError(f"from_numpy: expected a NumPy array, not {type(ndarray).__name__}; tensor(…) copies other data")
+        raise TypeError(
+            f"from_numpy: expected a NumPy array, not {type(ndarray).__name__}; tensor(…) copies other data"
+        )
     return Tensor._of(ndarray)
 
 
@@ -83,8 +85,8 @@ def arange(
     start: Any, end: Any = None, step: Any = 1, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
 ) -> Tensor:
     """arange(end), arange(start, end) or arange(start, end, step): the numbers from start until before end."""
-    bounds = (0, start, step) if end is None else (start, end, step)
-    bounds = tuple([x.item() if isinstance(x, Tensor) else x for x in bounds])
+    given = (0, start, step) if end is None else (start, end, step)
+    bounds = [x.item() if isinstance(x, Tensor) else x for x in given]
     floats = any(isinstance(x, (float, np.floating)) for x in bounds)
     # In float64, because NumPy adds up a step that it has rounded to the dtype: in float32 its error would grow.
     numbers = library(device).arange(*bounds, dtype=np.float64 if floats else np.int64)
@@ -98,9 +100,7 @@ def linspace(
     return _made(library(device).linspace(start, end, steps, dtype=dtype or DEFAULT), requires_grad)
 
 
-def eye(
-    n: int, m: int | None = None, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
-) -> Tensor:
+def eye(n: int, m: int | None = None, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """The identity matrix."""
     return _made(library(device).eye(n, m, dtype=dtype or DEFAULT), requires_grad)
 

@@ -24,7 +24,8 @@ class device:
 
     def __init__(self, name: str | device, index: int | None = None):
         if isinstance(name, device):
-            name, index = name.type, name.index
+            index = name.index
+            name = name.type
         if not isinstance(name, str):
             raise TypeError(f"device: expected 'cpu', 'cuda' or 'cuda:N', not {name!r}")
         kind, _, number = name.partition(":")

@@ -15,8 +15,8 @@ import tensorlite as tl
 from gpt import generate
 from gpt.checkpoint import latest_weights, load_model
 from gpt.options import UsageError, from_json
-from gpt.tokenizer import GPT2Tokenizer
-from train import corpus, pretrain
+from gpt.tokenizer import CharacterTokenizer, GPT2Tokenizer, load_tokenizer
+from train import checkpoint, corpus, pretrain
 
 ROOT = Path(__file__).parents[1]
 SMALL = "--n-layer 1 --n-head 2 --n-embd 16 --context-length 16 --batch-size 4 --warmup 2".split()
@@ -106,8 +106,43 @@ def test_resuming_refuses_what_would_make_it_another_run(train):
         pretrain.main(["--resume", str(run), "--lr", "0.1", "--n-embd", "32"])
     with pytest.raises(UsageError, match="leave out --preset"):
         pretrain.main(["--resume", str(run), "--preset", "python-docs"])
-    with pytest.raises(UsageError, match="nothing is left to do"):
-        pretrain.main(["--resume", str(run)])
+    with pytest.raises(UsageError, match="has trained 3 steps, nothing is left to do; try --steps 6"):
+        pretrain.main(["--resume", str(run), "--steps", "2"])
+    assert json.loads((run / "config.json").read_text())["steps"] == 3
+
+
+def test_resuming_a_run_that_was_cut_off_or_damaged(train):
+    run, _ = train("a", "--steps", "3")
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 3, "tra')  # the machine went off
+    pretrain.main(["--resume", str(run), "--steps", "4"])
+    assert [m["step"] for m in metrics(run)] == [0, 1, 2, 3, 4]
+    tokenizer = load_tokenizer(run / "tokenizer.json")
+    CharacterTokenizer((*tokenizer.characters, "~")).save(run / "tokenizer.json")
+    with pytest.raises(UsageError, match=r"tokenizer.json has .* tokens and the model .*, so one of the two"):
+        pretrain.main(["--resume", str(run), "--steps", "5"])
+    (run / "tokenizer.json").unlink()
+    with pytest.raises(UsageError, match=r"No such file .*tokenizer\.json"):
+        pretrain.main(["--resume", str(run), "--steps", "5"])
+
+
+def test_the_last_step_is_saved_before_it_is_evaluated(train, monkeypatch, tmp_path):
+    def full(run, step, text):
+        if step:
+            raise OSError("no space left on device")
+
+    monkeypatch.setattr("train.run.Run.sample", full)
+    with pytest.raises(OSError, match="no space"):
+        train("a", "--steps", "4")
+    assert latest_weights(tmp_path / "a").parent.name == "step-000004"
+
+
+def test_the_checkpoint_of_the_largest_step_is_kept(train):
+    run, _ = train("a", "--steps", "2")
+    model, state = checkpoint.load(run)
+    for step in (999_999, 1_000_000, 1_000_000):
+        checkpoint.save(run, step, model, state)
+    assert [p.name for p in (run / "checkpoints").iterdir()] == ["step-1000000"]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals are POSIX's")
@@ -145,7 +180,7 @@ def test_ctrl_c_keeps_what_was_trained(text, tmp_path):
 
 def test_a_loss_that_is_no_number_stops_the_run(train):
     with (
-        pytest.raises(UsageError, match=r"the loss became (nan|inf) at step .*; lower --lr"),
+        pytest.raises(UsageError, match=r"the (loss|norm .*) became (nan|inf) at step .*; lower --lr.*nothing was"),
         np.errstate(all="ignore"),
     ):
         train("a", "--steps", "50", "--lr", "1e30", "--min-lr", "1e30", "--clip", "none")
@@ -187,6 +222,10 @@ def test_bad_input_is_one_line_that_says_what_to_do(tmp_path, text, capsys, monk
     assert "unknown preset 'gpt3'" in fails(capsys, "--preset", "gpt3")
     assert "unknown option --n-layers; did you mean --n-layer" in fails(capsys, "--n-layers", "3")
     assert "--batch-size is at least 1" in fails(capsys, *ok, "--batch-size", "0")
+    assert "--lr is above 0, not 0.0" in fails(capsys, *ok, "--lr", "0")
+    assert "--warmup is at least 0" in fails(capsys, *ok, "--warmup", "-1")
+    assert "--beta2 is at least 0 and below 1" in fails(capsys, *ok, "--beta2", "1")
+    assert "special token <|endoftext|>" in fails(capsys, *data(b"one <|endoftext|> two "), "--tokenizer", "words")
     assert "give --steps or --epochs" in fails(capsys, *ok, "--steps", "none")
     assert "--val-fraction lies between 0 and 1" in fails(capsys, *ok, "--val-fraction", "1")
     assert "not the folder of a run" in fails(capsys, "--resume", tmp_path / "nothing")

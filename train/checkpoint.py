@@ -45,7 +45,7 @@ def load(run: Path) -> tuple[GPT, dict[str, Any]]:
         weights = latest_weights(run)
         model = load_model(weights)
         state = tl.load(weights.with_name("training.safetensors"))
-    except (OSError, ValueError, RuntimeError) as error:
+        tl.set_rng_state(state["generator"])
+    except (OSError, ValueError, LookupError, RuntimeError) as error:
         raise UsageError(f"--resume {run}: {error}") from None
-    tl.set_rng_state(state["generator"])
     return model, state

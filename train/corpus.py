@@ -86,10 +86,13 @@ def make_tokenizer(kind: str, text: str) -> Tokenizer:
 def split(text: str, tokenizer: Tokenizer, val_fraction: float, context_length: int, source: str) -> Corpus:
     """The first part of the text for training, the rest for validation, split by characters (as the book does).
 
-    Raises UsageError if a part has fewer tokens than one window needs.
+    Raises UsageError if a part has fewer tokens than one window needs, or if the tokenizer cannot encode it.
     """
     cut = int(len(text) * (1 - val_fraction))
-    train, val = tokenizer.encode_array(text[:cut]), tokenizer.encode_array(text[cut:])
+    try:
+        train, val = tokenizer.encode_array(text[:cut]), tokenizer.encode_array(text[cut:])
+    except ValueError as error:
+        raise UsageError(f"{source}: {error}") from None
     for part, tokens in (("training", train), ("validation", val)):
         if len(tokens) <= context_length:
             raise UsageError(

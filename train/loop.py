@@ -61,7 +61,7 @@ class Loop:
     def train(self) -> bool:
         """Run until `steps` are done (True) or the user presses Ctrl-C (False). Either way the last step is saved.
 
-        Raises UsageError if the loss is no longer a finite number.
+        Raises UsageError if the loss or its gradient is no longer finite; the weights are then as before that step.
         """
         batches = self._batches()
         self.model.train()
@@ -78,13 +78,14 @@ class Loop:
                 numbers = {"train_loss": loss, "lr": lr, "grad_norm": norm, "tokens_per_second": tokens / elapsed}
                 bar.update(1)
                 bar.set_postfix_str(f"loss {loss:.3f}, {tokens / elapsed:,.0f} tokens/s", refresh=False)
+                if self.step == self.steps or self._due(self.save_every):
+                    self.save(self.step)  # before the evaluation, which may take long and may fail
                 if self._due(self.eval_every):
                     self._evaluate(bar, numbers)
                 elif self._due(self.log_every):
                     self._log(numbers)
-                if self._due(self.save_every) and self.step < self.steps:
-                    self.save(self.step)
-        self.save(self.step)
+            if self.step < self.steps:
+                self.save(self.step)
         return self.step >= self.steps
 
     def _due(self, every: int | None) -> bool:
@@ -99,16 +100,18 @@ class Loop:
             loss.backward()
             total += loss.item()
             tokens += self.count(batch)
-        if not math.isfinite(total):
-            raise UsageError(
-                f"the loss became {total} at step {self.step + 1}; lower --lr, or lengthen --warmup. "
-                f"What was saved before is in {self.run.path}/checkpoints"
-            )
-        norm = clip_grad_norm_(self.model.parameters(), self.clip if self.clip is not None else math.inf)
+        norm = clip_grad_norm_(self.model.parameters(), self.clip if self.clip is not None else math.inf).item()
+        for what, number in (("loss", total), ("norm of the gradient", norm)):
+            if not math.isfinite(number):
+                folder = self.run.path / "checkpoints"
+                saved = f"what was saved is in {folder}" if any(folder.glob("step-*")) else "nothing was saved yet"
+                raise UsageError(
+                    f"the {what} became {number} at step {self.step + 1}; lower --lr, or lengthen --warmup ({saved})"
+                )
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.scheduler.step()
-        return total, norm.item(), tokens
+        return total, norm, tokens
 
     def _batches(self) -> Iterator[Batch]:
         while True:

@@ -49,7 +49,7 @@ class Config:
     tied: bool = option(True, "the head shares its weights with the token embedding")
     init_std: float | None = option(0.04, "standard deviation of the blocks' fresh matrices; 0.02 sqrt(768 / n_embd)")
 
-    steps: int | None = option(1000, "optimiser steps; none: as many as --epochs make")
+    steps: int | None = option(700, "optimiser steps; none: as many as --epochs make")
     epochs: int | None = option(None, "passes over the training windows, if --steps is none")
     batch_size: int = option(16, "windows in a micro-batch")
     accumulation: int = option(1, "micro-batches whose gradients make one step")
@@ -80,6 +80,15 @@ class Config:
         for name in ("steps", "epochs", "stride", "checkpoint_every"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise UsageError(f"--{name.replace('_', '-')} is at least 1, not {getattr(self, name)}")
+        for name in ("min_lr", "warmup", "weight_decay", "sample_every"):
+            if getattr(self, name) < 0:
+                raise UsageError(f"--{name.replace('_', '-')} is at least 0, not {getattr(self, name)}")
+        for name in ("lr", "clip"):
+            if getattr(self, name) is not None and getattr(self, name) <= 0:
+                raise UsageError(f"--{name} is above 0, not {getattr(self, name)}")
+        for name in ("beta1", "beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UsageError(f"--{name} is at least 0 and below 1, not {getattr(self, name)}")
         if self.steps is None and self.epochs is None:
             raise UsageError("how long shall it train? give --steps or --epochs")
         if not 0 < self.val_fraction < 1:
@@ -214,13 +223,19 @@ def resume(saved: Config, config: Config) -> None:
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in refused)
         raise UsageError(f"--resume {config.resume}: {flags} cannot differ from the run's own; start a new run")
     text, source = read(config.data)
-    tokenizer = load_tokenizer(config.resume / "tokenizer.json")
+    try:
+        tokenizer = load_tokenizer(config.resume / "tokenizer.json")
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--resume {config.resume}: {error}") from None
     corpus = split(text, tokenizer, config.val_fraction, config.context_length, source)
+    _check_device(config.device)
     model, state = checkpoint.load(config.resume)
-    out = Run.open(config.resume, state["step"])
-    (out.path / "config.json").write_text(to_json(replace(config, resume=None)), encoding="utf-8")
-    print(f"going on with {out.path} after step {state['step']:,}")
-    train(config, corpus, model, out, state)
+    if tokenizer.vocab_size != model.config.vocab_size:
+        raise UsageError(
+            f"--resume {config.resume}: tokenizer.json has {tokenizer.vocab_size:,} tokens and the model "
+            f"{model.config.vocab_size:,}, so one of the two is from another run"
+        )
+    train(config, corpus, model, Run.open(config.resume, state["step"]), state)
 
 
 def unused(path: Path) -> Path:
@@ -289,8 +304,13 @@ def train(config: Config, corpus: Corpus, model: GPT, out: Run, state: dict[str,
         seconds=state.get("seconds", 0.0),
     )
     if loop.step >= steps:
-        raise UsageError(f"{out.path} has trained its {steps:,} steps, nothing is left to do; try --steps {2 * steps}")
-    _introduce(config, corpus, model, steps)
+        raise UsageError(
+            f"{out.path} has trained {loop.step:,} steps, nothing is left to do; try --steps {2 * loop.step}"
+        )
+    if state:
+        (out.path / "config.json").write_text(to_json(replace(config, resume=None)), encoding="utf-8")
+        print(f"going on with {out.path} after step {loop.step:,}")
+    _introduce(config, corpus, model, steps, loader.batch_size)
     finished = loop.train()
     uniform = math.log(corpus.tokenizer.vocab_size)
     loss_curve(out.metrics, out.path / "loss.png", f"{config.name}: {model.num_parameters():,} parameters", uniform)
@@ -331,13 +351,13 @@ def sample(model: GPT, tokenizer: Tokenizer, config: Config) -> str:
         ids = tokenizer.encode(config.prompt, allowed_special=["<|endoftext|>"])
     except ValueError:  # a character that the text does not have
         ids = [0]
-    generator = tl.Generator(config.device).manual_seed(config.seed)
+    generator = tl.Generator().manual_seed(config.seed)
     idx = tl.tensor([ids or [0]], dtype=tl.int64, device=config.device)
     out = generate(model, idx, config.sample_tokens, temperature=0.8, top_k=200, generator=generator)
     return tokenizer.decode(out[0].tolist())
 
 
-def _introduce(config: Config, corpus: Corpus, model: GPT, steps: int) -> None:
+def _introduce(config: Config, corpus: Corpus, model: GPT, steps: int, batch_size: int) -> None:
     tokenizer, c = corpus.tokenizer, config
     print(f"text     {corpus.source}")
     print(f"tokens   {len(corpus.train):,} to train on, {len(corpus.val):,} to validate")
@@ -346,7 +366,7 @@ def _introduce(config: Config, corpus: Corpus, model: GPT, steps: int) -> None:
     )
     shape = f"{c.n_layer} blocks, {c.n_head} heads, {c.n_embd} wide, context {c.context_length}"
     print(f"model    {model.num_parameters():,} parameters: {shape}")
-    per_step = config.batch_size * config.accumulation * config.context_length
+    per_step = batch_size * config.accumulation * config.context_length
     print(f"training {steps:,} steps of {per_step:,} tokens on {config.device}")
 
 

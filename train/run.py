@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +37,11 @@ class Run:
         run = cls(path)
         file = path / "metrics.jsonl"
         if file.exists():
-            lines = file.read_text(encoding="utf-8").splitlines()
-            run.metrics = [m for m in map(json.loads, lines) if m["step"] <= step]
-            file.write_text("".join(json.dumps(m) + "\n" for m in run.metrics), encoding="utf-8")
+            lines = map(_parsed, file.read_text(encoding="utf-8").splitlines())
+            run.metrics = [m for m in lines if m is not None and m["step"] <= step]
+            partial = file.with_name(".metrics.jsonl.part")
+            partial.write_text("".join(json.dumps(m) + "\n" for m in run.metrics), encoding="utf-8")
+            os.replace(partial, file)
         return run
 
     @staticmethod
@@ -61,3 +64,12 @@ class Run:
         """Add a text that the model wrote to samples.txt."""
         with (self.path / "samples.txt").open("a", encoding="utf-8") as file:
             file.write(f"--- step {step} ---\n{text}\n\n")
+
+
+def _parsed(line: str) -> dict[str, Any] | None:
+    """A line of metrics.jsonl; None if the process died while it wrote it."""
+    try:
+        values: dict[str, Any] = json.loads(line)
+    except ValueError:
+        return None
+    return values
