@@ -152,6 +152,11 @@ def main(argv: Sequence[str]) -> None:
             raise UsageError("--prompt: there is no token in it; give some text to go on from")
         idx = tl.tensor([prompt], device=config.device)  # (1, T)
         model = load_model(weights).to(idx.device)
+        if tokenizer.vocab_size > model.config.vocab_size:
+            raise UsageError(
+                f"--run {config.run}: tokenizer.json has {tokenizer.vocab_size:,} tokens and the model "
+                f"{model.config.vocab_size:,}, so some are outside its vocabulary; one of the two is another run's"
+            )
         generator = tl.Generator().manual_seed(config.seed)
         tokens = stream(
             model, idx, config.max_new_tokens, config.temperature, config.top_k, tokenizer.eot_id, generator

@@ -73,7 +73,8 @@ def _walk(
         for i, parent in enumerate(parents):
             if parent is not None and contributions[i] is not None:
                 fitted = _fit(contributions[i], place, i)
-                ours = isinstance(parent, Tensor) and not graph and _ours(fitted, i, contributions, g, place)
+                hidden = isinstance(parent, Tensor) and not graph and not mode.hooks  # a hook may have put it somewhere
+                ours = hidden and _ours(fitted, i, contributions, g, place)
                 _arrive(arrived, parent, place.indices[i], fitted, ours)
         if not retain:
             place.free()
@@ -185,7 +186,7 @@ def _fit(gradient: Any, node: Node, i: int) -> Any:
 
 def _ours(gradient: Any, i: int, contributions: Sequence[Any], g: Any, node: Node) -> bool:
     """Whether nobody else can see this gradient's memory, so that a leaf may have it without a copy."""
-    if not gradient.flags.writeable:
+    if not getattr(gradient.flags, "writeable", True):  # CuPy's arrays always are
         return False
     others = [g, *(node.kept or {}).values(), *(c for k, c in enumerate(contributions) if k != i)]
     arrays = [a for x in others for a in (x if isinstance(x, tuple) else (x,)) if hasattr(a, "base")]
@@ -194,6 +195,8 @@ def _ours(gradient: Any, i: int, contributions: Sequence[Any], g: Any, node: Nod
 
 def _deposit(leaf: Tensor, total: _Sum) -> None:
     gradient = total.value
+    if leaf.grad is not None and leaf.grad.shape != leaf.shape:
+        raise RuntimeError(f"backward: a leaf of shape {leaf.shape} was given a .grad of shape {leaf.grad.shape}")
     if isinstance(gradient, Tensor):
         leaf.grad = gradient.clone() if leaf.grad is None else leaf.grad + gradient
     elif leaf.grad is None:
@@ -303,7 +306,7 @@ def backward(
     an array that the backward needs has been written in place.
     """
     seed = _seed(self, gradient, "backward")
-    inputs = [inputs] if isinstance(inputs, Tensor) else inputs
+    inputs = [inputs] if isinstance(inputs, Tensor) else inputs and list(dict.fromkeys(inputs))
     retain = create_graph if retain_graph is None else retain_graph
     with set_grad_enabled(create_graph):
         seeds = [_tensor(gradient, seed) if create_graph else seed]

@@ -13,7 +13,18 @@ from . import random
 from .device import device_of, xp
 from .dtype import fits
 from .mode import is_grad_enabled
-from .ops.arithmetic import add, divide, multiply, power, subtract, where
+from .ops.arithmetic import (
+    add,
+    bitwise_and,
+    bitwise_or,
+    divide,
+    floor_divide,
+    multiply,
+    power,
+    remainder,
+    subtract,
+    where,
+)  # fmt: skip
 from .ops.indexing import _index, _setitem
 from .tensor import Tensor, array_of, attach, method, written
 
@@ -83,6 +94,10 @@ sub_ = _define("sub_", _sub)
 mul_ = _define("mul_", multiply)
 div_ = _define("div_", divide)
 pow_ = _define("pow_", power)
+and_ = _define("bitwise_and_", bitwise_and)
+or_ = _define("bitwise_or_", bitwise_or)
+floor_divide_ = _define("floor_divide_", floor_divide)
+remainder_ = _define("remainder_", remainder)
 _define("masked_fill_", lambda x, mask, value: x.masked_fill(mask, value))
 _define("copy_", lambda x, source: source.to(x.dtype).expand(x.shape))
 _define("addcmul_", lambda x, a, b, value=1: x + a * b * value)
@@ -138,3 +153,4 @@ def _set_item(self: Tensor, index: Any, value: Any) -> None:
 
 
 attach(__iadd__=add_, __isub__=sub_, __imul__=mul_, __itruediv__=div_, __ipow__=pow_, __setitem__=_set_item)
+attach(__iand__=and_, __ior__=or_, __ifloordiv__=floor_divide_, __imod__=remainder_)

@@ -10,7 +10,7 @@ import itertools
 import os
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -109,7 +109,10 @@ def share(function: Callable[[int], None], count: int) -> None:
 
     with _products_of_one_thread():
         helpers = [_pool.submit(work, first) for first in range(1, workers)]
-        work(0)
+        try:
+            work(0)
+        finally:  # also after an error: nobody may write into arrays that the caller has given up
+            wait(helpers)
         for helper in helpers:
             helper.result()
 

@@ -41,7 +41,7 @@ def log_softmax(x: Any, *, dim: int) -> Any:
 def cross_entropy(logits: Any, target: Any, weight: Any) -> Any:
     """Per row, -weight log(softmax(logits))[target]:  (N, C), (N,), (N,) -> (N,)"""
     loss = -squeeze(take_along_dim(log_softmax(logits, dim=-1), unsqueeze(target, -1), -1), -1)
-    return loss if weight is None else loss * weight
+    return loss if weight is None else where(weight == 0, 0.0, loss) * weight
 
 
 def layer_norm(x: Any, weight: Any, bias: Any, *, dims: int, eps: float) -> Any:

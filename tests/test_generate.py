@@ -338,3 +338,20 @@ def test_as_a_program(trained):
     assert (done.returncode, done.stderr, len(done.stdout)) == (0, "", 6)
     failed = subprocess.run([*command, "--prompt", "xyz"], capture_output=True, text=True, cwd=root)
     assert (failed.returncode, failed.stdout) == (2, "") and failed.stderr.startswith("generate: ")
+
+
+def test_a_tokenizer_with_more_tokens_than_the_model_is_one_line(tmp_path, capsys):
+    from gpt.options import run as run_script
+
+    folder = tmp_path / "run"
+    (folder / "checkpoints" / "step-000001").mkdir(parents=True)
+    save_model(GPT(PRESETS["tiny"]), folder / "checkpoints" / "step-000001" / "model.safetensors")
+    CharacterTokenizer.train("".join(map(chr, range(200, 300)))).save(folder / "tokenizer.json")
+    before, sys.argv = sys.argv, ["generate", "--run", str(folder), "--prompt", chr(299)]
+    try:
+        with pytest.raises(SystemExit) as stopped:
+            run_script(script.main, "generate")
+    finally:
+        sys.argv = before
+    assert stopped.value.code == 2
+    assert "tokenizer.json has 100 tokens and the model 65" in capsys.readouterr().err

@@ -79,7 +79,7 @@ def make_tokenizer(kind: str, text: str) -> Tokenizer:
         try:
             return GPT2Tokenizer()
         except FileNotFoundError as error:
-            raise UsageError(str(error)) from None
+            raise UsageError(" ".join(str(error).split())) from None
     return CharacterTokenizer.train(text) if kind == "characters" else WordTokenizer.train(text)
 
 

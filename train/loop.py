@@ -25,6 +25,7 @@ from tensorlite.nn.utils import clip_grad_norm_
 from train.run import Run
 
 Batch = Any
+UNKNOWN = dict.fromkeys(("train_loss", "val_loss", "lr", "grad_norm", "tokens_per_second"))  # null in metrics.jsonl
 
 
 @dataclass
@@ -118,8 +119,8 @@ class Loop:
             yield from self.loader
 
     def _log(self, numbers: dict[str, Any]) -> None:
-        rounded = {name: float(f"{value:.6g}") for name, value in numbers.items()}
-        self.run.log(step=self.step, **rounded, seconds=round(self.seconds, 3))
+        known = {name: float(f"{value:.6g}") for name, value in numbers.items()}
+        self.run.log(step=self.step, **{**UNKNOWN, **known}, seconds=round(self.seconds, 3))
 
     def _evaluate(self, bar: tqdm, numbers: dict[str, Any] | None = None) -> None:
         self.model.eval()

@@ -69,7 +69,7 @@ class Config:
     sample_tokens: int = option(300, "tokens in a sample")
     prompt: str = option("\n", "what a sample begins with")
     log_every: int = option(10, "steps between lines of metrics.jsonl")
-    checkpoint_every: int | None = option(None, "steps between checkpoints; none: at the end and on Ctrl-C")
+    checkpoint_every: int | None = option(100, "steps between checkpoints; none: at the end and on Ctrl-C")
     seed: int = option(1337, "where all random numbers come from")
     device: Literal["cpu", "cuda"] = option("cpu", "where the model is")
 
@@ -121,6 +121,7 @@ PRESETS = {
         min_lr=1e-4,
         eval_every=250,
         sample_every=500,
+        checkpoint_every=250,
     ),
     # The book's chapter 5: GPT-2's 124M configuration with a head of its own and PyTorch's first values, on one short
     # story. Its embeddings start fifty times larger than GPT-2's, which is why it learns the story by heart so fast.
@@ -150,6 +151,7 @@ PRESETS = {
         sample_every=18,
         sample_tokens=40,
         prompt="Every effort moves you",
+        checkpoint_every=None,
         log_every=1,
         seed=123,
     ),

@@ -35,6 +35,8 @@ def _product_db(g: Any, a: Any, b_shape: tuple[int, ...]) -> Any:
 
 
 def _affine(x: Any, weight: Any, bias: Any) -> Any:
+    if bias is not None and (bias.shape != weight.shape[:1] or bias.dtype != x.dtype):
+        raise ValueError(f"bias has shape {bias.shape} and {bias.dtype}; it must have {weight.shape[:1]} and {x.dtype}")
     y = _product(rows(x), weight.T)
     if bias is not None:
         y += bias

@@ -18,7 +18,7 @@ from . import matrix
 from .elementwise import erf as erf_
 from .elementwise import exp, tanh
 from .indexing import lookup
-from .reduction import sum
+from .reduction import _floats_only, sum
 
 # fmt: off
 _softmax       = Analytic("softmax",     lambda x, *, dim: _exponentials(x, dim),
@@ -75,7 +75,12 @@ def _cross_entropy_forward(logits: Any, target: Any, weight: Any) -> tuple[Any, 
     _check_targets(target, logits.shape[-1])
     logsumexp = _logsumexp(logits, -1)  # (N, 1)
     loss = logsumexp[:, 0] - logits[xp(logits).arange(len(logits)), target]
-    return loss if weight is None else loss * weight, logsumexp
+    return weighted(loss, weight), logsumexp
+
+
+def weighted(loss: Any, weight: Any) -> Any:
+    """loss times weight, and 0 where the weight is, also where the loss is infinite."""
+    return loss if weight is None else xp(loss).where(weight == 0, 0, loss) * weight
 
 
 def _cross_entropy_dlogits(g: Any, logits: Any, target: Any, weight: Any, logsumexp: Any) -> Any:
@@ -85,6 +90,8 @@ def _cross_entropy_dlogits(g: Any, logits: Any, target: Any, weight: Any, logsum
     xp(p).exp(p, out=p)
     p[xp(p).arange(len(p)), target] -= 1
     p *= g
+    if weight is not None:
+        p[weight == 0] = 0  # also where logits are not finite
     return p
 
 
@@ -239,6 +246,7 @@ def layer_norm(
 ) -> Tensor:
     """Normalised over the last dimensions, whose shape is given: mean 0, variance 1, then times weight plus bias."""
     shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+    _floats_only(input, "layer_norm")
     if input.shape[input.ndim - len(shape) :] != shape:
         raise ValueError(f"layer_norm: the input's shape {input.shape} does not end in normalized_shape {shape}")
     return _layer_norm(input, weight, bias, dims=len(shape), eps=eps)
@@ -251,6 +259,7 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
     """
     if not 0 <= p <= 1:
         raise ValueError(f"dropout: p is a probability, and {p} is not between 0 and 1")
+    _floats_only(input, "dropout")
     if not training or p == 0:
         return input
     if p == 1:
@@ -332,6 +341,12 @@ def scaled_dot_product_attention(
         raise TypeError(
             f"scaled_dot_product_attention: attn_mask must be boolean or {query.dtype}, not {array_of(attn_mask).dtype}"
         )
+    if attn_mask is not None and is_causal:
+        raise RuntimeError(
+            "scaled_dot_product_attention: attn_mask and is_causal exclude each other; put the causal mask into attn_mask"
+        )
+    if not 0 <= dropout_p < 1:
+        raise ValueError(f"scaled_dot_product_attention: dropout_p is from 0 to below 1, not {dropout_p}")
     seed = default_generator(device_of(query.array)).seed() if dropout_p else 0
     scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
     return _attention(

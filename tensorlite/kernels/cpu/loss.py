@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ...ops.neural import _check_targets, _cross_entropy
+from ...ops.neural import _check_targets, _cross_entropy, weighted
 from ...parallel import rows
 
 
@@ -26,7 +26,7 @@ def _forward(logits: Any, target: Any, weight: Any) -> Any:
 
     rows(block, len(logits), 2 * logits.shape[1] * logits.itemsize)
     loss = logsumexp[:, 0] - logits[np.arange(len(logits)), target]
-    return loss if weight is None else loss * weight, logsumexp
+    return weighted(loss, weight), logsumexp
 
 
 def _dlogits(g: Any, logits: Any, target: Any, weight: Any, logsumexp: Any) -> Any:
@@ -41,6 +41,8 @@ def _dlogits(g: Any, logits: Any, target: Any, weight: Any, logsumexp: Any) -> A
         p *= scale[start:stop]
 
     rows(block, len(logits), 2 * logits.shape[1] * logits.itemsize)
+    if weight is not None:
+        out[weight == 0] = 0  # also where logits are not finite
     return out
 
 

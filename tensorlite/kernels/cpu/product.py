@@ -12,13 +12,9 @@ from ...parallel import rows
 
 
 def _forward(x: Any, weight: Any, bias: Any) -> Any:
-    if (
-        bias is None
-        or x.dtype not in (np.float32, np.float64)
-        or not x.dtype == weight.dtype == bias.dtype
-        or not x.size
-    ):
-        return NotImplemented
+    fits = bias is not None and bias.shape == weight.shape[:1] and x.dtype == weight.dtype == bias.dtype
+    if not fits or not x.size or x.dtype not in (np.float32, np.float64):
+        return NotImplemented  # what does not fit is for the plain level to complain about
     y = as_rows(x) @ weight.T  # (N, out)
 
     def block(start: int, stop: int) -> None:
