@@ -25,7 +25,7 @@ from .ops.arithmetic import (
     subtract,
     where,
 )  # fmt: skip
-from .ops.indexing import _index, _setitem
+from .ops.indexing import _index, _setitem, numbers_first
 from .tensor import Tensor, array_of, attach, method, written
 
 
@@ -131,23 +131,29 @@ def uniform_(self: Tensor, a: float = 0.0, b: float = 1.0, *, generator: Any = N
     return _replace(self, lambda: random.uniform(self.shape, a, b, self.dtype, source), "uniform_")
 
 
+def _part(array: Any, index: tuple[Any, ...]) -> Any:
+    """A view of the part that an index of numbers and slices names; the whole array if it names nothing."""
+    return array[index] if index else array
+
+
 def _set_item(self: Tensor, index: Any, value: Any) -> None:
-    index = _index(index)
+    first, rest = numbers_first(_index(index))
     if self.node is None and not (
         is_grad_enabled() and (self._requires_grad or getattr(value, "requires_grad", False))
     ):
-        self.array[index] = array_of(value)
+        _part(self.array, first)[rest] = array_of(value)
         written(self)
         return
 
     def computed() -> Tensor:
         library = xp(self.array)
-        place, last = library.zeros(self.shape, bool), library.zeros(self.shape, int)
-        place[index] = True
-        order = library.arange(last[index].size).reshape(last[index].shape)
-        last[index] = order
-        new = where(last[index] == order, _filled(self, order.shape, value), 0)  # an element named twice keeps the last
-        return where(place, _setitem(new, index=index, shape=self.shape), self)
+        place, last = library.zeros(self.shape, bool), _part(library.zeros(self.shape, int), first)
+        _part(place, first)[rest] = True
+        order = library.arange(last[rest].size).reshape(last[rest].shape)
+        last[rest] = order
+        new = where(last[rest] == order, _filled(self, order.shape, value), 0)  # an element named twice keeps the last
+        new = _setitem(new, index=rest, shape=last.shape)
+        return where(place, _setitem(new, index=first, shape=self.shape) if first else new, self)
 
     _replace(self, computed, "__setitem__")
 

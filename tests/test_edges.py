@@ -85,3 +85,19 @@ def test_an_input_named_twice_gets_its_gradient_once():
     x = tl.ones(2, requires_grad=True)
     x.sum().backward(inputs=[x, x])
     assert x.grad.tolist() == [1, 1]
+
+
+def test_numbers_and_indices_are_set_where_they_are_read():
+    x, ids = tl.zeros(2, 3, 4), tl.tensor([3, 1])
+    x[1, :, ids] = tl.arange(6.0).reshape(3, 2)
+    assert x[1, :, ids].tolist() == [[0, 1], [2, 3], [4, 5]]
+    leaf = tl.arange(6.0).reshape(3, 2).requires_grad_()
+    y = tl.zeros(2, 3, 4)
+    y[1, :, ids] = leaf * 1
+    assert y.tolist() == x.tolist()
+    y[1, :, 3].sum().backward()
+    assert leaf.grad.tolist() == [[1, 0]] * 3
+    number = tl.tensor(5.0)
+    number[...] = 3
+    number[()] = number + 1
+    assert number.item() == 4

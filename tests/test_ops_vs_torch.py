@@ -29,7 +29,6 @@ OPEN = {  # what is known to differ
     "std of equal numbers": "as norm at 0",
     "softmax of a number": "the plain formula writes into a NumPy scalar",
     "softmax of no classes": "NumPy has no maximum of nothing; PyTorch gives an empty result",
-    "number, slice, indices": "NumPy counts the number among the indices and moves the indexed dimension to the front",
     "relu of nan": "nan > 0 is false, so no gradient passes; PyTorch lets it pass",
 }
 
@@ -451,6 +450,8 @@ INDICES: dict[str, Callable[[Any], Any]] = {
     "indices and slice": lambda m: (m.tensor([0, 0]), slice(None), m.tensor([1, 3])),
     "slice and indices": lambda m: (slice(1, None), m.tensor([2, 0])),
     "number, slice, indices": lambda m: (0, slice(None), m.tensor([1, 4])),
+    "indices, slice, number": lambda m: (m.tensor([1, 0]), slice(1, None), 2),
+    "None, number, Ellipsis, indices": lambda m: (None, 0, ..., m.tensor([1, 4])),
     "indices that broadcast": lambda m: (m.tensor([[0], [2]]), m.tensor([0, 1])),
     "indices and None": lambda m: (None, m.tensor([1, 0])),
     "Ellipsis and indices": lambda m: (..., m.tensor([1, 4])),

@@ -57,7 +57,7 @@ class Loop:
     evaluate: Callable[[int], dict[str, float]] = field(default=lambda step: {})
     save: Callable[[int], Any] = field(default=lambda step: None)
     step: int = 0
-    seconds: float = 0.0  # spent training, over all the sessions of the run
+    seconds: float = 0.0  # spent training, also before it was resumed
 
     def train(self) -> bool:
         """Run until `steps` are done (True) or the user presses Ctrl-C (False). Either way the last step is saved.

@@ -49,7 +49,7 @@ class Config:
     tied: bool = option(True, "the head shares its weights with the token embedding")
     init_std: float | None = option(0.04, "standard deviation of the blocks' fresh matrices; 0.02 sqrt(768 / n_embd)")
 
-    steps: int | None = option(700, "optimiser steps; none: as many as --epochs make")
+    steps: int | None = option(600, "optimiser steps; none: as many as --epochs make")
     epochs: int | None = option(None, "passes over the training windows, if --steps is none")
     batch_size: int = option(16, "windows in a micro-batch")
     accumulation: int = option(1, "micro-batches whose gradients make one step")

@@ -104,7 +104,30 @@ def _iterate(self: Tensor) -> Any:
     return (self[i] for i in range(len(self)))
 
 
-attach(__getitem__=lambda self, index: _getitem(self, index=_index(index)), __iter__=_iterate)
+def numbers_first(index: Any) -> tuple[tuple[Any, ...], Any]:
+    """An index that has numbers and arrays, as one with the numbers and then one with the rest.
+
+    That is PyTorch's meaning of x[0, :, ids]. NumPy counts the number among the arrays, and moves their dimension to
+    the front because a slice stands between them.
+    """
+    numbers = [isinstance(i, (int, np.integer)) for i in index] if isinstance(index, tuple) else []
+    if not any(numbers) or not any(isinstance(i, np.ndarray) or hasattr(i, "device") for i in index):
+        return (), index
+    first: list[Any] = []
+    for i, number in zip(index, numbers, strict=True):
+        if number or i is Ellipsis:
+            first.append(i)
+        elif i is not None:
+            first += [slice(None)] * (i.ndim if getattr(i, "dtype", None) == np.dtype(bool) else 1)
+    return tuple(first), tuple([i for i, number in zip(index, numbers, strict=True) if not number])
+
+
+def _get_item(self: Tensor, index: Any) -> Tensor:
+    first, rest = numbers_first(_index(index))
+    return _getitem(_getitem(self, index=first) if first else self, index=rest)
+
+
+attach(__getitem__=_get_item, __iter__=_iterate)
 
 
 @method
