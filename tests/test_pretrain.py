@@ -16,7 +16,7 @@ from gpt import generate
 from gpt.checkpoint import latest_weights, load_model
 from gpt.options import UsageError, from_json
 from gpt.tokenizer import CharacterTokenizer, GPT2Tokenizer, load_tokenizer
-from train import checkpoint, corpus, pretrain
+from train import checkpoint, corpus, presets, pretrain
 
 ROOT = Path(__file__).parents[1]
 SMALL = "--n-layer 1 --n-head 2 --n-embd 16 --context-length 16 --batch-size 4 --warmup 2".split()
@@ -65,7 +65,7 @@ def test_a_run_leaves_its_folder(train):
     samples = (run / "samples.txt").read_text()
     assert [s.split(" ---")[0] for s in samples.split("--- step ")[1:]] == ["0", "4", "8"]
     config = from_json(pretrain.Config, (run / "config.json").read_text())
-    assert (config.n_embd, config.steps, config.lr) == (16, 8, pretrain.PYTHON_DOCS.lr)
+    assert (config.n_embd, config.steps, config.lr) == (16, 8, presets.PYTHON_DOCS.lr)
     for promise in ("gpt.generate --run", "train.pretrain --resume", "--data FILE", "perplexity"):
         assert promise in printed
 
