@@ -149,13 +149,9 @@ def _fill(sums: list[_Sum], outputs: list[tuple[tuple[int, ...], Any]], graph: b
     """The gradients of all outputs of a node, with zeros for those that nobody used."""
     library = xp(array_of(next(total.value for total in sums if total.value is not None)))
     return tuple(
-        total.value if total.value is not None else (Tensor._of if graph else _same)(library.zeros(*output))
-        for total, output in zip(sums, outputs, strict=True)
+        total.value if total.value is not None else Tensor._of(zeros) if graph else zeros
+        for total, zeros in zip(sums, (library.zeros(*output) for output in outputs), strict=True)
     )
-
-
-def _same(x: Any) -> Any:
-    return x
 
 
 def _array(x: Any) -> Any:

@@ -1,13 +1,16 @@
-"""Fixtures shared by all tests: the data sets, which are not in this repository, and GPT-2's vocabulary."""
+"""Fixtures shared by tests: the data sets, which are not in this repository, GPT-2's vocabulary, and small tools."""
 
 import os
 import shutil
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+import tensorlite as tl
+from gpt.options import run
 from gpt.tokenizer import gpt2
 
 settings.register_profile("tensorlite", deadline=None)  # a busy machine is no failure
@@ -40,3 +43,28 @@ def gpt2_vocabulary(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 def _holds_vocabulary(folder: Path) -> bool:
     return all((folder / name).is_file() for name in gpt2.FILES)
+
+
+@pytest.fixture
+def _registry() -> Iterator[None]:
+    """Ops declared in a test are forgotten after it."""
+    before = dict(tl.OPS)
+    yield
+    tl.OPS.clear()
+    tl.OPS.update(before)
+
+
+@pytest.fixture
+def fails(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """fails(main, prog, *arguments): the one line on standard error with which a script ends, with exit code 2."""
+
+    def fails(main: Callable, prog: str, *arguments: object) -> str:
+        monkeypatch.setattr(sys, "argv", [prog, *map(str, arguments)])
+        with pytest.raises(SystemExit) as stopped:
+            run(main, prog)
+        assert stopped.value.code == 2
+        printed = capsys.readouterr()
+        assert printed.out == "" and printed.err.count("\n") == 1
+        return printed.err.removesuffix("\n")
+
+    return fails

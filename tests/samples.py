@@ -223,8 +223,8 @@ SAMPLES: dict[str, list[Sample]] = {
     "transpose": [S(normal(2, 3, 4), dim0=i, dim1=j) for i, j in ((0, 1), (-1, 0), (-2, -1), (1, 1))]
     + [S(normal(0, 3), dim0=0, dim1=1)],
     "expand": [S(normal(1, 3), shape=(2, 3)), S(normal(3), shape=(2, 3)), S(normal(), shape=(2, 2)),
-               S(normal(2, 1), shape=(3, 2, 1)), S(normal(2), shape=(2,)), S(normal(1, 3), shape=(0, 3))],
-    "spread": [S(normal(1, 3), shape=(2, 3)), S(normal(), shape=(2, 2)), S(normal(2, 1), shape=(2, 0))],
+               S(normal(2, 1), shape=(2, 0)), S(normal(2, 1), shape=(3, 2, 1)),
+               S(normal(2), shape=(2,)), S(normal(1, 3), shape=(0, 3))],
     "split": [S(normal(5, 2), sizes=(2, 3), dim=0), S(normal(2, 6), sizes=(1, 2, 3), dim=-1),
               S(normal(3), sizes=(3,), dim=0), S(normal(2, 3), sizes=(0, 3), dim=1),
               S(normal(4, 2).T, sizes=(1, 3), dim=1)],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,15 +21,6 @@ def leaf(*values: Any, dtype: Any = np.float64) -> tl.Tensor:
 
 def same(x: Any, expected: Any) -> None:
     np.testing.assert_allclose(x.detach().numpy() if isinstance(x, tl.Tensor) else x, expected, rtol=1e-12)
-
-
-@pytest.fixture
-def _registry() -> Iterator[None]:
-    """Ops declared in a test are forgotten after it."""
-    before = dict(tl.OPS)
-    yield
-    tl.OPS.clear()
-    tl.OPS.update(before)
 
 
 # backward() ------------------------------------------------------------------------------------------------

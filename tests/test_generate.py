@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,6 @@ from gpt.checkpoint import latest_weights, load_model, save_model
 from gpt.config import PRESETS
 from gpt.generate import evaluating, generate, pieces, sample, stream
 from gpt.model import GPT
-from gpt.options import run
 from gpt.tokenizer import CharacterTokenizer, GPT2Tokenizer, WordTokenizer
 from tensorlite import nn
 
@@ -276,14 +276,10 @@ def wrote(capsys, *argv):
     return capsys.readouterr().out
 
 
-def refused(capsys, monkeypatch, *argv):
-    """The one line that a wrong command line prints."""
-    monkeypatch.setattr(sys, "argv", ["generate", *map(str, argv)])
-    with pytest.raises(SystemExit) as stopped:
-        run(script.main, "generate")
-    printed = capsys.readouterr()
-    assert stopped.value.code == 2 and printed.out == "" and printed.err.count("\n") == 1
-    return printed.err.removeprefix("generate: ").removesuffix("\n")
+@pytest.fixture
+def refused(fails):
+    """refused(*argv): the one line that a wrong command line prints."""
+    return partial(fails, script.main, "generate")
 
 
 def test_a_run_writes_on(capsys, trained):
@@ -319,16 +315,16 @@ def test_end_of_text_ends_the_text(capsys, tmp_path):
         (["--device", "abacus"], "'abacus' is not a device"),
     ],
 )
-def test_what_cannot_be_done_is_said_in_one_line(capsys, monkeypatch, trained, argv, message):
-    assert message in refused(capsys, monkeypatch, "--run", trained, *argv)
+def test_what_cannot_be_done_is_said_in_one_line(trained, argv, message, refused):
+    assert message in refused("--run", trained, *argv)
 
 
-def test_a_run_that_is_not_there(capsys, monkeypatch, trained, tmp_path):
-    assert "--run is missing" in refused(capsys, monkeypatch)
-    assert "there is no folder" in refused(capsys, monkeypatch, "--run", tmp_path / "none")
-    assert "has no model yet" in refused(capsys, monkeypatch, "--run", tmp_path)
+def test_a_run_that_is_not_there(trained, tmp_path, refused):
+    assert "--run is missing" in refused()
+    assert "there is no folder" in refused("--run", tmp_path / "none")
+    assert "has no model yet" in refused("--run", tmp_path)
     shutil.copytree(trained / "checkpoints", tmp_path / "checkpoints")
-    assert "tokenizer.json" in refused(capsys, monkeypatch, "--run", tmp_path)
+    assert "tokenizer.json" in refused("--run", tmp_path)
 
 
 def test_as_a_program(trained):
@@ -340,18 +336,10 @@ def test_as_a_program(trained):
     assert (failed.returncode, failed.stdout) == (2, "") and failed.stderr.startswith("generate: ")
 
 
-def test_a_tokenizer_with_more_tokens_than_the_model_is_one_line(tmp_path, capsys):
-    from gpt.options import run as run_script
-
+def test_a_tokenizer_with_more_tokens_than_the_model_is_one_line(tmp_path, refused):
     folder = tmp_path / "run"
     (folder / "checkpoints" / "step-000001").mkdir(parents=True)
     save_model(GPT(PRESETS["tiny"]), folder / "checkpoints" / "step-000001" / "model.safetensors")
     CharacterTokenizer.train("".join(map(chr, range(200, 300)))).save(folder / "tokenizer.json")
-    before, sys.argv = sys.argv, ["generate", "--run", str(folder), "--prompt", chr(299)]
-    try:
-        with pytest.raises(SystemExit) as stopped:
-            run_script(script.main, "generate")
-    finally:
-        sys.argv = before
-    assert stopped.value.code == 2
-    assert "tokenizer.json has 100 tokens and the model 65" in capsys.readouterr().err
+    said = refused("--run", folder, "--prompt", chr(299))
+    assert "tokenizer.json has 100 tokens and the model 65" in said

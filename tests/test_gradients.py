@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from itertools import combinations, product
 from typing import Any
 
@@ -225,15 +225,6 @@ def test_gradient_at_a_kink(f: Callable[..., Any], x: list[float], expected: lis
 
 
 # The checker itself ----------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def _registry() -> Iterator[None]:
-    """Ops declared in a test are forgotten after it."""
-    before = dict(tl.OPS)
-    yield
-    tl.OPS.clear()
-    tl.OPS.update(before)
 
 
 A, B = np.linspace(-1, 2, 6).reshape(2, 3), np.linspace(0.5, 3, 9).reshape(3, 3)

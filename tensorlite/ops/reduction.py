@@ -14,7 +14,7 @@ from ..tensor import Tensor, array_of, method
 from .arithmetic import eq
 from .elementwise import exp, log, sqrt
 from .indexing import take_along_dim
-from .shape import squeeze, to
+from .shape import broadcast, squeeze, to
 
 # fmt: off
 _sum    = Op("sum",     lambda x, *, dim, keepdim: x.sum(axis=dim, keepdims=keepdim),
@@ -42,10 +42,7 @@ def spread(g: Any, shape: tuple[int, ...], dim: tuple[int, ...] | None, keepdim:
     if not keepdim:
         reduced = range(len(shape)) if dim is None else dim
         g = g.reshape(tuple([1 if i in reduced else n for i, n in enumerate(shape)]))
-    return _broadcast(g, shape=shape)
-
-
-_broadcast = Op("spread", lambda x, *, shape: xp(x).broadcast_to(x, shape), dx=lambda g: g, view=True)
+    return broadcast(g, shape=shape)
 
 
 def count(shape: tuple[int, ...], dim: tuple[int, ...] | None) -> int:

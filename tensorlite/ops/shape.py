@@ -16,7 +16,7 @@ from ..tensor import Tensor, array_of, attach, method
 _reshape   = Op("reshape",   lambda x, *, shape: x.reshape(shape),                dx=lambda g, x_shape: g.reshape(x_shape), view=True)
 _permute   = Op("permute",   lambda x, *, dims: x.transpose(dims),                dx=lambda g, dims: permute(g, _inverse(dims)), view=True)
 _transpose = Op("transpose", lambda x, *, dim0, dim1: x.swapaxes(dim0, dim1),     dx=lambda g, dim0, dim1: transpose(g, dim0, dim1), view=True)
-_expand    = Op("expand",    lambda x, *, shape: xp(x).broadcast_to(x, shape),    dx=lambda g: g, view=True)
+broadcast  = Op("expand",    lambda x, *, shape: xp(x).broadcast_to(x, shape),    dx=lambda g: g, view=True)
 _split     = Op("split",     lambda x, *, sizes, dim: _pieces(x, sizes, dim),     dx=lambda g, dim: cat(g, dim), view=True, several=True)
 _cat       = Mixed("cat",    lambda *tensors, dim: xp(tensors[0]).concatenate(tensors, axis=dim),
                              d=lambda g, tensors_shape, dim: split(g, [shape[dim] for shape in tensors_shape], dim),
@@ -135,7 +135,7 @@ def expand(self: Tensor, *shape: Any) -> Tensor:
     extra = len(target) - self.ndim
     if extra < 0 or -1 in target[:extra]:
         raise OpError(f"[expand] shape {self.shape} cannot become {target}: -1 stands for a dimension that is there already")
-    return _expand(self, shape=tuple([self.shape[i - extra] if n == -1 else n for i, n in enumerate(target)]))
+    return broadcast(self, shape=tuple([self.shape[i - extra] if n == -1 else n for i, n in enumerate(target)]))
 
 
 @method
