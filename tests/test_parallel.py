@@ -82,5 +82,5 @@ def test_the_number_of_threads_is_at_least_one():
 
 def test_the_bits_do_not_depend_on_the_run(two_threads):
     x = tl.randn(3, 4, 64, 32)
-    first, second = (tl.scaled_dot_product_attention(x, x, x, is_causal=True).numpy() for _ in range(2))
+    first, second = (tl.nn.functional.scaled_dot_product_attention(x, x, x, is_causal=True).numpy() for _ in range(2))
     assert np.array_equal(first, second)

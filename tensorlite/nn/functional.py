@@ -1,19 +1,13 @@
 """The functions behind the layers, under PyTorch's names: `import tensorlite.nn.functional as F`."""
 
+from ..ops.activation import dropout, gelu, log_softmax, softmax
 from ..ops.arithmetic import minimum
+from ..ops.attention import scaled_dot_product_attention
 from ..ops.elementwise import exp, log, relu, sigmoid, tanh
-from ..ops.neural import (
-    cross_entropy,
-    dropout,
-    embedding,
-    gelu,
-    layer_norm,
-    linear,
-    log_softmax,
-    mse_loss,
-    scaled_dot_product_attention,
-    softmax,
-)
+from ..ops.indexing import embedding
+from ..ops.loss import cross_entropy, mse_loss
+from ..ops.matrix import linear
+from ..ops.normalisation import layer_norm
 from ..tensor import Tensor
 
 

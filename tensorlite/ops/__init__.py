@@ -1,9 +1,13 @@
-"""The table of derivatives, a family of ops a file. `OPS` in ../op.py lists them all by name."""
+"""The table of derivatives, a family of ops a file. `OPS` in ../op.py lists them all by name.
 
+A file's `__all__` is what PyTorch has in its main namespace; what it has in nn.functional, ../nn/functional.py imports.
+"""
+
+from . import attention, loss, normalisation
+from .activation import *
 from .arithmetic import *
 from .elementwise import *
 from .indexing import *
 from .matrix import *
-from .neural import *
 from .reduction import *
 from .shape import *

@@ -20,11 +20,11 @@ _take    = Op("take_along_dim",   lambda x, indices, *, dim: xp(x).take_along_ax
                                   expects="integer indices with as many dimensions as x, which broadcast with it outside dim")
 _put     = Op("put_along_dim",    lambda x, indices, *, dim, shape: _scatter(x, _along(indices, dim, shape), shape),
                                   dx=lambda g, indices, dim: _take(g, indices, dim=dim))
-lookup   = Op("embedding",        lambda weight, ids: _rows(weight, ids),
+_lookup  = Op("embedding",        lambda weight, ids: _rows(weight, ids),
                                   dweight=lambda g, weight_shape, ids: _add_rows(g, ids, count=weight_shape[0]),
                                   expects="weight (vocabulary, width) and integer ids, each at least 0 and less than the vocabulary")
 _add_rows = Op("embedding_grad",  lambda g, ids, *, count: _sum_by_id(g, ids, count),
-                                  dg=lambda g, ids: lookup(g, ids))
+                                  dg=lambda g, ids: _lookup(g, ids))
 # fmt: on
 
 
@@ -162,6 +162,11 @@ def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: boo
         order = library.argsort(x, axis=dim, kind="stable")
     indices = Tensor._of(xp(x).take(order, np.arange(k), axis=dim))
     return ValuesIndices(_take(input, indices, dim=dim), indices)
+
+
+def embedding(input: Tensor, weight: Tensor) -> Tensor:
+    """Row `id` of weight for each id: (…) integers and (vocabulary, width) -> (…, width)"""
+    return _lookup(weight, input)
 
 
 __all__ = ["gather", "take_along_dim", "topk"]

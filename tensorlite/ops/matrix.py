@@ -11,7 +11,7 @@ from .shape import squeeze, unsqueeze
 # fmt: off
 _matmul = Op("matmul", lambda a, b: _product(a, b),  da=lambda g, b: matmul(g, b.mT),  db=lambda g, a, b_shape: _product_db(g, a, b_shape),
              expects="a (…, n, k) and b (…, k, m), of one dtype")
-linear  = Op("linear", lambda x, weight, bias: _affine(x, weight, bias),
+_linear = Op("linear", lambda x, weight, bias: _affine(x, weight, bias),
              dx=lambda g, weight: matmul(g, weight),
              dweight=lambda g, x: matmul(rows(g).mT, rows(x)),
              dbias=lambda g: g,
@@ -60,8 +60,13 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
     return _matmul(a, b)
 
 
+def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x Wᵀ + b:  (…, in), (out, in), (out,) -> (…, out)"""
+    return _linear(input, weight, bias)
+
+
 mm = bmm = matmul
 attach(__matmul__=lambda self, other: matmul(self, other), __rmatmul__=lambda self, other: matmul(other, self))
 attach(mm=mm, bmm=bmm)
 
-__all__ = ["bmm", "linear", "matmul", "mm", "rows"]
+__all__ = ["bmm", "matmul", "mm"]

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ...ops.neural import _attention
+from ...ops.attention import _attention
 from ...parallel import cache_bytes, get_num_threads, share
 from ...random import head_masks
 
@@ -113,7 +113,7 @@ def _forward(q: Any, k: Any, v: Any, mask: Any, *, is_causal: bool, scale: float
 def _backward(
     g: Any, q: Any, k: Any, v: Any, y: Any, logsumexp: Any, is_causal: bool, scale: float, dropout_p: float, seed: int
 ) -> tuple[Any, Any, Any, None]:
-    """The rule of ops/neural.py, a block of rows at a time; what the blocks say about keys and values adds up."""
+    """The rule of ops/attention.py, a block of rows at a time; what the blocks say about keys and values adds up."""
     t, s = q.shape[2], k.shape[2]
     groups, rows = _plan(q, k)
     dq, dk, dv = (_like_heads(x, x.shape[-1]) for x in (q, k, v))

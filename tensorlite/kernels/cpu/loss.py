@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ...ops.neural import _check_targets, _cross_entropy, weighted
+from ...ops.loss import _check_targets, _cross_entropy, weighted
 from ...parallel import rows
 
 

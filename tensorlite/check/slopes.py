@@ -18,7 +18,9 @@ from typing import Any
 
 import numpy as np
 
-import tensorlite as tl
+from ..autograd import grad
+from ..creation import from_numpy
+from ..op import using
 
 COMPLEX_STEP, DIFFERENCES, SECOND_ORDER = 1e-12, 1e-7, 1e-6  # agreement, relative to the largest gradient
 
@@ -49,10 +51,10 @@ def check_second(f: Function, inputs: Sequence[Any], wrt: Sequence[int], u: Sequ
     n, places = len(inputs), [*wrt, *range(len(inputs), len(inputs) + len(u))]
 
     xs = tensors([*inputs, *u], places)
-    first = tl.grad(outputs(f, xs[:n]), [xs[i] for i in wrt], xs[n:], create_graph=True)
+    first = grad(outputs(f, xs[:n]), [xs[i] for i in wrt], xs[n:], create_graph=True)
     s = sum((g * each).sum() for g, each in zip(first, w, strict=True))
     sought = [xs[i] for i in places]
-    found = tl.grad(s, sought, allow_unused=True) if s.requires_grad else [None] * len(sought)
+    found = grad(s, sought, allow_unused=True) if s.requires_grad else [None] * len(sought)
 
     for i, x, g in zip(places, sought, found, strict=True):
         engine = np.zeros(x.shape) if g is None else g.numpy()
@@ -105,7 +107,7 @@ def floating(x: Any) -> bool:
 
 def tensors(inputs: Sequence[Any], wrt: Sequence[int] = ()) -> list[Any]:
     """The inputs with Tensors round their arrays (which are not copied: their layout may matter)."""
-    made = [tl.from_numpy(x) if isinstance(x, np.ndarray) else x for x in inputs]
+    made = [from_numpy(x) if isinstance(x, np.ndarray) else x for x in inputs]
     for i in wrt:
         made[i].requires_grad = True
     return made
@@ -118,7 +120,7 @@ def outputs(f: Function, inputs: Sequence[Any]) -> tuple[Any, ...]:
 
 def arrays(f: Function, inputs: Sequence[Any]) -> tuple[np.ndarray, ...]:
     """f computed by the formulas that also take complex numbers."""
-    with tl.using("plain"):
+    with using("plain"):
         return outputs(f, inputs)
 
 
@@ -129,4 +131,4 @@ def contract(ys: Sequence[np.ndarray], weights: Sequence[np.ndarray]) -> Any:
 def gradients(f: Function, inputs: Sequence[Any], wrt: Sequence[int], u: Sequence[Any]) -> list[np.ndarray]:
     """The engine's gradients of <u, f(inputs)>, as arrays."""
     xs = tensors(inputs, wrt)
-    return [g.numpy() for g in tl.grad(outputs(f, xs), [xs[i] for i in wrt], list(u))]
+    return [g.numpy() for g in grad(outputs(f, xs), [xs[i] for i in wrt], list(u)) if g is not None]

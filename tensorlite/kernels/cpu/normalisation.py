@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ...ops.neural import _layer_norm
+from ...ops.normalisation import _layer_norm
 from ...parallel import rows, sum_of_blocks
 
 
@@ -52,7 +52,7 @@ def _forward(x: Any, weight: Any, bias: Any, *, dims: int, eps: float) -> Any:
 
 
 def _backward(g: Any, x: Any, weight: Any, mean: Any, rstd: Any, dims: int, wants: tuple[bool, ...]) -> tuple:
-    """The rule of ops/neural.py; the sums for weight and bias are taken block by block."""
+    """The rule of ops/normalisation.py; the sums for weight and bias are taken block by block."""
     width = math.prod(x.shape[x.ndim - dims :])
     source, arriving = x.reshape(-1, width), g.reshape(-1, width)  # (N, C)
     means, rstds = mean.reshape(-1, 1), rstd.reshape(-1, 1)  # (N, 1)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ...ops.neural import _A, _C, _gelu
+from ...ops.activation import _A, _C, _gelu
 from ...parallel import rows
 
 

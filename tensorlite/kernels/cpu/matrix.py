@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ...ops import matrix
+from ...ops.matrix import _linear
 from ...ops.matrix import rows as as_rows
 from ...parallel import rows
 
@@ -29,6 +29,4 @@ def _dbias(g: Any) -> Any:
     return np.ones(len(g), g.dtype) @ g
 
 
-matrix.linear.kernel(
-    "cpu", _forward, dx=matrix.linear.plain.rows["x"], dweight=matrix.linear.plain.rows["weight"], dbias=_dbias
-)
+_linear.kernel("cpu", _forward, dx=_linear.plain.rows["x"], dweight=_linear.plain.rows["weight"], dbias=_dbias)

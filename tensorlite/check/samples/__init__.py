@@ -1,0 +1,36 @@
+"""Samples of every op, a family of ops a file, as in ../../ops. An op without samples fails the suite.
+
+SAMPLES        op -> small samples
+LARGE          op -> sizes at which kernels leave their simplest path: several blocks, and a rest
+NOT_ANALYTIC   ops that are no analytic functions of complex numbers: differences instead of the complex step
+NO_DERIVATIVE  ops whose results must not require a gradient
+"""
+
+from dataclasses import replace
+from typing import Any
+
+from . import activation, arithmetic, attention, elementwise, indexing, loss, matrix, normalisation, reduction, shape
+from .sample import Sample, Table
+
+_FAMILIES = (activation, arithmetic, attention, elementwise, indexing, loss, matrix, normalisation, reduction, shape)
+
+
+def _all(name: str) -> list[Any]:
+    return [item for family in _FAMILIES for item in getattr(family, name, ())]
+
+
+def _named(tables: list[Table]) -> Table:
+    """The samples, each with the name of its op."""
+    return {op: [_of(op, sample) for sample in samples] for table in tables for op, samples in table.items()}
+
+
+def _of(op: str, sample: Sample) -> Sample:
+    return replace(sample, op=op, wrt=() if op in NO_DERIVATIVE else sample.wrt)
+
+
+NOT_ANALYTIC: set[str] = set(_all("NOT_ANALYTIC"))
+NO_DERIVATIVE: set[str] = set(_all("NO_DERIVATIVE"))
+SAMPLES: Table = _named([family.SAMPLES for family in _FAMILIES])
+LARGE: Table = _named([getattr(family, "LARGE", {}) for family in _FAMILIES])
+
+__all__ = ["LARGE", "NOT_ANALYTIC", "NO_DERIVATIVE", "SAMPLES", "Sample"]

@@ -1,0 +1,24 @@
+"""Samples of the ops in ops/activation.py."""
+
+from math import inf
+
+import numpy as np
+
+from .sample import S, Table, awayfrom0, booleans, normal, over_a_dim, unary
+
+# fmt: off
+SAMPLES: Table = {
+    "softmax": [*over_a_dim(), S(np.array([[0.3, -inf, 0.1]]), dim=1), S(normal(2, 3) + 1000, dim=-1)],
+    "log_softmax": [*over_a_dim(), S(normal(2, 3) - 1000, dim=-1)],
+    "gelu": [S(*s.inputs, approximate=form) for form in ("none", "tanh") for s in unary(awayfrom0)]
+    + [S(awayfrom0(3) * 4, approximate=form) for form in ("none", "tanh")],
+    "dropout": [S(normal(2, 3), booleans(2, 3), p=0.4), S(normal(3, 2).T, booleans(2, 3), p=0.1),
+                S(normal(), booleans(), p=0.5)],
+}
+
+LARGE: Table = {
+    "gelu": [S(normal(130, 1025), approximate=form) for form in ("none", "tanh")],
+    "softmax": [S(normal(130, 513), dim=-1), S(normal(513, 40), dim=0)],
+    "log_softmax": [S(normal(130, 513), dim=-1)],
+    "dropout": [S(normal(70, 1100), booleans(70, 1100), p=0.3)],
+}

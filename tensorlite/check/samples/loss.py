@@ -1,0 +1,24 @@
+"""Samples of the ops in ops/loss.py."""
+
+from math import inf
+
+import numpy as np
+
+from .sample import S, Table, integers, normal, positive
+
+# fmt: off
+SAMPLES: Table = {
+    "cross_entropy": [
+        S(normal(4, 5), integers(5, 4), None), S(normal(4, 5), integers(5, 4), positive(4), wrt=(0,)),
+        S(normal(5, 4).T, integers(5, 4), None), S(normal(0, 5), integers(5, 0), None),
+        S(normal(3, 1), integers(1, 3), None),
+        S(np.array([[0.1, -inf, 0.4]]), np.array([2]), None), S(normal(2, 3) * 100, integers(3, 2), None),
+        S(normal(3, 4), integers(4, 3).astype(np.uint16), np.array([1.0, 0.0, 2.0]), wrt=(0,)),
+    ],
+}
+
+LARGE: Table = {
+    "cross_entropy": [
+        S(normal(70, 3001), integers(3001, 70), None), S(normal(70, 3001), integers(3001, 70), positive(70), wrt=(0,)),
+    ],
+}
