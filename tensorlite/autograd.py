@@ -14,7 +14,7 @@ is mutated that somebody else can see, and no gradient is ever silently wrong.
 from __future__ import annotations
 
 import weakref
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -64,7 +64,7 @@ def _walk(
         parents = place.parents if targets is None else [p if p in needed else None for p in place.parents]
         if all(parent is None for parent in parents):
             continue
-        g = sums[0].value if place.outputs is None else _fill(sums, place.outputs, graph)
+        g = _fill(sums, place.outputs, graph) if place.op.several else sums[0].value
         for hook in mode.hooks:
             hook.before_backward(place, g)
         contributions = _gradients_with_graph(place, g) if graph else place.gradients(g)
@@ -85,7 +85,7 @@ def _newest_first(roots: Iterable[Any]) -> list[Any]:
     """The places below `roots`, each after all that was computed from it: when its turn comes, every
     contribution to its gradient has arrived. Loops, not a recursion: graphs are deeper than Python's stack."""
     roots = list(dict.fromkeys(roots))
-    waiting: Counter = Counter()  # place -> its uses that have not had their turn
+    waiting: defaultdict[Any, int] = defaultdict(int)  # place -> its uses that have not had their turn
     seen, stack = set(roots), list(roots)
     while stack:
         for parent in stack.pop().parents:
@@ -140,8 +140,7 @@ class _Sum:
 def _arrive(arrived: dict[Any, list[_Sum]], place: Any, index: int, contribution: Any, ours: bool = False) -> None:
     sums = arrived.get(place)
     if sums is None:
-        count = len(place.outputs) if isinstance(place, Node) and place.outputs else 1
-        sums = arrived[place] = [_Sum() for _ in range(count)]
+        sums = arrived[place] = [_Sum() for _ in (place.outputs if isinstance(place, Node) else (None,))]
     sums[index].add(contribution, ours)
 
 
@@ -159,12 +158,17 @@ def _array(x: Any) -> Any:
     return np.asarray(x) if isinstance(x, SCALARS) else x
 
 
+def _format(place: Any, index: int) -> tuple[tuple[int, ...], Any]:
+    """Shape and dtype of what came from a place: of a leaf, or of an output of a node."""
+    return place.outputs[index] if isinstance(place, Node) else (place.array.shape, place.array.dtype)
+
+
 def _fit(gradient: Any, node: Node, i: int) -> Any:
     """The gradient of input i in that input's shape and dtype: undoes broadcasting and promotion.
 
     An input that was broadcast was used once per copy, so its gradient is the sum over the copies.
     """
-    shape, dtype = node.formats[i]  # type: ignore[misc]
+    shape, dtype = _format(node.parents[i], node.indices[i])
     gradient = _array(gradient)
     if gradient.shape != shape:
         extra = gradient.ndim - len(shape)
@@ -184,7 +188,7 @@ def _ours(gradient: Any, i: int, contributions: Sequence[Any], g: Any, node: Nod
     """Whether nobody else can see this gradient's memory, so that a leaf may have it without a copy."""
     if not getattr(gradient.flags, "writeable", True):  # CuPy's arrays always are
         return False
-    others = [g, *(node.kept or {}).values(), *(c for k, c in enumerate(contributions) if k != i)]
+    others = [g, *(node.kept or ()), *(c for k, c in enumerate(contributions) if k != i)]
     arrays = [a for x in others for a in (x if isinstance(x, tuple) else (x,)) if hasattr(a, "base")]
     return not any(overlap(gradient, a) for a in arrays)
 
@@ -227,7 +231,7 @@ def _gradients_with_graph(node: Node, g: Any) -> Sequence[Any]:
     What was kept must be tied to the nodes it came from: an array alone would be a constant, and second
     derivatives silently wrong.
     """
-    kept = dict(node.kept or {})
+    kept = dict(zip(node.plan.names, node.kept or ()))
     for name in kept.keys() & set(node.op.inputs):
         first = node.op.inputs.index(name)
         if name == node.op.variadic:
@@ -237,7 +241,8 @@ def _gradients_with_graph(node: Node, g: Any) -> Sequence[Any]:
     if "y" in kept:
         kept["y"] = Tensor._of(kept["y"], node)
     if not node.op.replays:
-        return node.run(node.op.plain.plan(tuple([p is not None for p in node.parents])), g, kept)
+        plan = node.op.plain.plan(node.plan.wants)
+        return plan.run(g, [kept[name] for name in plan.names])
     # A joint rule with residuals: compose the op anew, from stand-ins at which the walk can stop.
     assert node.op.reference is not None
     inputs = [kept[name] for name in node.op.inputs]
@@ -250,10 +255,11 @@ def _gradients_with_graph(node: Node, g: Any) -> Sequence[Any]:
 
 def _tie(node: Node, value: Any, i: int) -> Any:
     """Input number i, as the Tensor it was."""
-    parent, form = node.parents[i], node.formats[i]
-    if parent is None or form is None or isinstance(parent, Tensor):
+    parent = node.parents[i]
+    if parent is None or isinstance(parent, Tensor):
         return value if parent is None else parent
-    tensor = Tensor._of(value.astype(form[1], copy=False), parent)
+    _, dtype = _format(parent, node.indices[i])
+    tensor = Tensor._of(value.astype(dtype, copy=False), parent)
     tensor.index = node.indices[i]
     return tensor
 

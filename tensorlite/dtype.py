@@ -28,6 +28,7 @@ bool_ = np.dtype("bool")
 
 DEFAULT = float32
 _CATEGORY = {"b": 0, "u": 1, "i": 1, "f": 2, "c": 3}
+_WEAK = {bool, int, float}  # numbers that take the dtype of the floating array they meet
 _PYTHON = {bool: bool_, int: int64, float: DEFAULT, complex: complex128}
 
 
@@ -71,10 +72,12 @@ def _common(groups: tuple[tuple[np.dtype, ...], ...], floating: bool) -> np.dtyp
 def promote(operands: list[Any], floating: bool = False) -> list[Any]:
     """`operands` in the one dtype in which they mix. Python numbers stay as they are: they never change
     an array's dtype within its category (NumPy's rule too)."""
-    first = getattr(operands[0], "dtype", None)
-    if first is not None and first.kind == "f":
+    first = operands[0]
+    kind = type(first)
+    if hasattr(first, "dtype") and first.dtype.kind == "f" and not isinstance(first, np.generic):
+        dtype = first.dtype
         for x in operands:
-            if getattr(x, "dtype", first) is not first or isinstance(x, (np.generic, complex)):
+            if x.dtype is not dtype if type(x) is kind else type(x) not in _WEAK:
                 break
         else:
             return operands  # the usual case: nothing to do

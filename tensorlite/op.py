@@ -35,7 +35,7 @@ from .node import apply
 
 OPS: dict[str, Op] = {}
 
-Getter = Callable[[Sequence[Any], dict[str, Any], Any, tuple[bool, ...]], Any]  # arrays, attributes, outputs, wants
+Getter = Callable[[Sequence[Any], dict[str, Any], Any], Any]  # of the arrays, the attributes, the outputs
 
 
 class OpError(RuntimeError, ValueError):
@@ -45,10 +45,23 @@ class OpError(RuntimeError, ValueError):
 class Plan(NamedTuple):
     """For one combination of inputs that want a gradient: what to keep, and which rows to run."""
 
-    keep: tuple[tuple[str, Getter], ...]
+    wants: tuple[bool, ...]  # per input: whether it wants a gradient and has one
+    wanted: tuple[int, ...]  # the inputs that do
+    names: tuple[str, ...]  # what is kept
+    getters: tuple[Getter, ...]  # where that comes from
     watch: tuple[tuple[str, slice], ...]  # kept inputs, whose memory must not change until backward
-    rows: tuple[tuple[int, Callable, tuple[str, ...]], ...]  # input (-1: all), row, names of its arguments
+    rows: tuple[tuple[int, Callable, tuple[int, ...]], ...]  # input (-1: all), row, its arguments among what is kept
     holds: bool  # whether an array is kept, not only shapes and attributes
+
+    def run(self, g: Any, kept: Sequence[Any]) -> Sequence[Any]:
+        """Per input its gradient, or None if it wants none."""
+        result: list[Any] = [None] * len(self.wants)
+        for i, row, arguments in self.rows:
+            gradient = row(g, *[kept[k] for k in arguments])
+            if i < 0:
+                return gradient
+            result[i] = gradient
+        return result
 
 
 class Implementation:
@@ -87,19 +100,18 @@ class Implementation:
                 getters[name], getters[f"{name}_shape"] = _input(i), _shape(i)
         getters |= {name: _attribute(name) for name in self.op.attributes}
         getters |= {name: _output(i) for i, name in enumerate(("y", *self.residual))}
-        if self.joint is not None:
-            getters["wants"] = lambda arrays, attributes, outputs, wants: wants
         return getters
 
     def _check(self, row: Callable) -> None:
         names = list(inspect.signature(row).parameters)
-        unknown = [name for name in names[1:] if name not in self.getters]
+        known = {*self.getters, "wants"} if self.joint is not None else self.getters.keys()
+        unknown = [name for name in names[1:] if name not in known]
         if not names or names[0] != "g":
             raise TypeError(f"{self.op.name}: a row's first parameter is g, the gradient of the output; got {names}")
         if unknown:
             raise TypeError(
                 f"{self.op.name}: a row asks for {', '.join(map(repr, unknown))}, which is none of "
-                f"{', '.join(sorted(self.getters))}"
+                f"{', '.join(sorted(known))}"
             )
 
     def differentiable(self, i: int) -> bool:
@@ -107,53 +119,59 @@ class Implementation:
         return self.joint is not None or self.op.input_name(i) in self.rows
 
     def plan(self, wants: tuple[bool, ...]) -> Plan:
+        """`wants`: per input, whether it requires a gradient."""
         plan = self.plans.get(wants)
         if plan is None:
-            plan = self.plans[wants] = self._plan(wants)
+            plan = self.plans[wants] = self._plan(tuple([w and self.differentiable(i) for i, w in enumerate(wants)]))
         return plan
 
     def _plan(self, wants: tuple[bool, ...]) -> Plan:
         if self.joint is not None:
-            rows = [(-1, self.joint, tuple(inspect.signature(self.joint).parameters)[1:])]
+            rows = [(-1, self.joint)] if any(wants) else []
         else:
-            rows = [
-                (i, row, tuple(inspect.signature(row).parameters)[1:])
-                for i, wanted in enumerate(wants)
-                if wanted
-                for row in [self.rows[self.op.input_name(i)]]
-            ]
-        names = {name: None for _, _, arguments in rows for name in arguments}
+            rows = [(i, self.rows[self.op.input_name(i)]) for i, wanted in enumerate(wants) if wanted]
+        arguments = [tuple(inspect.signature(row).parameters)[1:] for _, row in rows]
+        names = {name: None for row in arguments for name in row}
         if self.op.replays:  # create_graph composes the op anew from all its inputs
             names |= dict.fromkeys((*self.op.inputs, *self.op.attributes))
         elif self is not self.op.plain:  # create_graph runs the plain rows
-            names |= {name: None for name, _ in self.op.plain.plan(wants).keep}
+            names |= dict.fromkeys(self.op.plain.plan(wants).names)
+        places = {name: k for k, name in enumerate(names)}
+        getters = self.getters | {"wants": lambda *_: wants}
         watch = tuple((name, self.op.position(name)) for name in names if name in self.op.inputs)
-        holds = bool(watch) or not {"y", *self.residual}.isdisjoint(names)
-        return Plan(tuple((name, self.getters[name]) for name in names), watch, tuple(rows), holds)
+        return Plan(
+            wants,
+            tuple(i for i, wanted in enumerate(wants) if wanted),
+            tuple(names),
+            tuple(getters[name] for name in names),
+            watch,
+            tuple((i, row, tuple(places[name] for name in used)) for (i, row), used in zip(rows, arguments)),
+            holds=bool(watch) or not {"y", *self.residual}.isdisjoint(names),
+        )
 
 
 def _input(i: int) -> Getter:
-    return lambda arrays, attributes, outputs, wants: arrays[i]
+    return lambda arrays, attributes, outputs: arrays[i]
 
 
 def _shape(i: int) -> Getter:
-    return lambda arrays, attributes, outputs, wants: np.shape(arrays[i])
+    return lambda arrays, attributes, outputs: np.shape(arrays[i])
 
 
 def _inputs_from(i: int) -> Getter:
-    return lambda arrays, attributes, outputs, wants: tuple(arrays[i:])
+    return lambda arrays, attributes, outputs: tuple(arrays[i:])
 
 
 def _shapes_from(i: int) -> Getter:
-    return lambda arrays, attributes, outputs, wants: tuple([np.shape(x) for x in arrays[i:]])
+    return lambda arrays, attributes, outputs: tuple([np.shape(x) for x in arrays[i:]])
 
 
 def _attribute(name: str) -> Getter:
-    return lambda arrays, attributes, outputs, wants: attributes[name]
+    return lambda arrays, attributes, outputs: attributes[name]
 
 
 def _output(i: int) -> Getter:
-    return lambda arrays, attributes, outputs, wants: outputs[i]
+    return lambda arrays, attributes, outputs: outputs[i]
 
 
 class Op:
@@ -282,6 +300,8 @@ class Mixed(Op):
             raise TypeError(f"{name}: the inputs set aside, {aside}, must come first; the inputs are {self.inputs}")
 
     def mix(self, arrays: list[Any]) -> list[Any]:
+        if not self.first:
+            return promote(arrays, self.floating)
         return [*arrays[: self.first], *promote(arrays[self.first :], self.floating)]
 
 

@@ -29,11 +29,8 @@ class Version:
     is not what the forward saw, and backward raises instead of computing a wrong gradient.
     """
 
-    __slots__ = ("count", "shared")
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.shared = False  # whether a view of the memory was ever taken
+    count = 0
+    shared = False  # whether a view of the memory was ever taken
 
 
 class Tensor:
@@ -291,13 +288,15 @@ def attach(**members: Any) -> None:
 
 def share(view: Tensor, source: Tensor) -> Tensor:
     """Note that two Tensors share memory, so that a write into one is seen as a write into the other."""
-    if source.version is None:
-        source.version = Version()
-    source.version.shared = True
-    view.version = source.version
-    for x in (source, view):
-        if x.node is not None:
-            x.node.version = source.version
+    version = source.version
+    if version is None:
+        version = source.version = Version()
+        if source.node is not None:
+            source.node.version = version
+    version.shared = True
+    view.version = version
+    if view.node is not None:
+        view.node.version = version
     return view
 
 
