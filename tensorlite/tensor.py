@@ -16,7 +16,7 @@ from .device import device, device_of, move
 from .dtype import DEFAULT, is_floating
 
 if TYPE_CHECKING:
-    from .autograd import Node
+    from .node import Node
 
 F = TypeVar("F", bound=Callable)
 _new = object.__new__
@@ -42,7 +42,7 @@ class Tensor:
     array          the numbers: a numpy.ndarray (or cupy.ndarray)
     grad           d(loss)/d(this), a Tensor of the same shape, set by backward(); None before; leaves only
     requires_grad  whether backward() shall compute it
-    node           the autograd.Node whose output this is; None for a leaf
+    node           the Node (node.py) whose output this is; None for a leaf
     """
 
     array: Any

@@ -2,13 +2,13 @@
 
 Applying an op to Tensors that require a gradient makes a `Node`: the op, pointers to the nodes its inputs
 came from, and the arrays that the op's derivatives name. `backward` visits the nodes, each after everything
-computed from it, and calls the derivatives (the rows in `ops/`) with the gradient that has arrived:
+computed from it, and calls the derivatives (the rows in `../ops/`) with the gradient that has arrived:
 
     gradient of an input  =  row(gradient of the output, what the row's parameters name)
 
 Contributions that meet at one node add up, because a small change of it changes the loss along every path.
-That is all of it; the rest of this file keeps the promises: nothing is kept that no row names, nothing
-is mutated that somebody else can see, and no gradient is ever silently wrong.
+That is all of it; the rest keeps the promises: nothing is kept that no row names, nothing is mutated that somebody else
+can see (accumulate.py), derivatives can be differentiated again (replay.py), and no gradient is ever silently wrong.
 """
 
 from __future__ import annotations
@@ -20,11 +20,13 @@ from typing import Any
 
 import numpy as np
 
-from . import mode
-from .device import xp
-from .mode import set_grad_enabled
-from .node import SCALARS, Node, overlap
-from .tensor import Tensor, array_of, method, written
+from .. import mode
+from ..device import xp
+from ..mode import set_grad_enabled
+from ..node import Node
+from ..tensor import Tensor, array_of, method
+from .accumulate import Sum, arrive, deposit, fill, fit, ours_alone
+from .replay import gradients_with_graph
 
 # Walking back ------------------------------------------------------------------------------------------
 
@@ -45,9 +47,9 @@ def _walk(
         if isinstance(place, Node) and (targets is None or not needed.isdisjoint(place.parents)):
             place.check()
 
-    arrived: dict[Any, list[_Sum]] = {}  # place -> per output of it, the gradient so far
+    arrived: dict[Any, list[Sum]] = {}  # place -> per output of it, the gradient so far
     for y, seed in zip(outputs, seeds, strict=True):
-        _arrive(arrived, y.node or y, y.index, seed)
+        arrive(arrived, y.node or y, y.index, seed)
     for place in order:
         sums = arrived.pop(place, None)
         if sums is None:
@@ -59,23 +61,23 @@ def _walk(
                 captured[place, i] = total.value
         if isinstance(place, Tensor):
             if targets is None:
-                _deposit(place, sums[0])
+                deposit(place, sums[0])
             continue
         parents = place.parents if targets is None else [p if p in needed else None for p in place.parents]
         if all(parent is None for parent in parents):
             continue
-        g = sums[0].value if place.outputs is None else _fill(sums, place.outputs, graph)
+        g = sums[0].value if place.outputs is None else fill(sums, place.outputs, graph)
         for hook in mode.hooks:
             hook.before_backward(place, g)
-        contributions = _gradients_with_graph(place, g) if graph else place.gradients(g)
+        contributions = gradients_with_graph(place, g) if graph else place.gradients(g)
         for hook in mode.hooks:
             hook.after_backward(place, g, contributions)
         for i, parent in enumerate(parents):
             if parent is not None and contributions[i] is not None:
-                fitted = _fit(contributions[i], place, i)
+                fitted = fit(contributions[i], place, i)
                 hidden = isinstance(parent, Tensor) and not graph and not mode.hooks  # a hook may have put it somewhere
-                ours = hidden and _ours(fitted, i, contributions, g, place)
-                _arrive(arrived, parent, place.indices[i], fitted, ours)
+                ours = hidden and ours_alone(fitted, i, contributions, g, place)
+                arrive(arrived, parent, place.indices[i], fitted, ours)
         if not retain:
             place.free()
     return [captured[x.node or x, x.index] for x in targets or ()]
@@ -115,96 +117,7 @@ def _leading_to(targets: set[Any], order: list[Any]) -> set[Any]:
     return needed
 
 
-class _Sum:
-    """The gradient that has arrived at one place so far.
-
-    The first contribution may be somebody else's array too (a sum hands its gradient to both its terms), so
-    the second makes a fresh sum; that one is ours, and later ones are added to it in place.
-    """
-
-    __slots__ = ("ours", "value")
-
-    def __init__(self) -> None:
-        self.value: Any = None
-        self.ours = False
-
-    def add(self, contribution: Any, ours: bool) -> None:
-        if self.value is None:
-            self.value, self.ours = contribution, ours
-        elif self.ours and not isinstance(contribution, Tensor):
-            self.value += contribution
-        else:
-            self.value, self.ours = _array(self.value + contribution), True
-
-
-def _arrive(arrived: dict[Any, list[_Sum]], place: Any, index: int, contribution: Any, ours: bool = False) -> None:
-    sums = arrived.get(place)
-    if sums is None:
-        count = len(place.outputs) if isinstance(place, Node) and place.outputs else 1
-        sums = arrived[place] = [_Sum() for _ in range(count)]
-    sums[index].add(contribution, ours)
-
-
-def _fill(sums: list[_Sum], outputs: list[tuple[tuple[int, ...], Any]], graph: bool) -> tuple[Any, ...]:
-    """The gradients of all outputs of a node, with zeros for those that nobody used."""
-    library = xp(array_of(next(total.value for total in sums if total.value is not None)))
-    return tuple(
-        total.value if total.value is not None else Tensor._of(zeros) if graph else zeros
-        for total, zeros in zip(sums, (library.zeros(*output) for output in outputs), strict=True)
-    )
-
-
-def _array(x: Any) -> Any:
-    """What NumPy computes from 0-dimensional arrays is a scalar; here it is an array again."""
-    return np.asarray(x) if isinstance(x, SCALARS) else x
-
-
-def _fit(gradient: Any, node: Node, i: int) -> Any:
-    """The gradient of input i in that input's shape and dtype: undoes broadcasting and promotion.
-
-    An input that was broadcast was used once per copy, so its gradient is the sum over the copies.
-    """
-    shape, dtype = node.formats[i]  # type: ignore[misc]
-    gradient = _array(gradient)
-    if gradient.shape != shape:
-        extra = gradient.ndim - len(shape)
-        copies = [k for k, n in enumerate(gradient.shape) if k < extra or (shape[k - extra] == 1 and n != 1)]
-        if extra < 0 or any(n != shape[k - extra] for k, n in enumerate(gradient.shape) if k not in copies):
-            raise RuntimeError(
-                f"backward: the row d{node.op.input_name(i)} of [{node.op.name}] gave a gradient of shape "
-                f"{tuple(gradient.shape)} for an input of shape {shape}; expected that shape, or one it broadcasts to"
-            )
-        gradient = _array(gradient.sum(tuple(copies))).reshape(shape)
-    if gradient.dtype != dtype:
-        gradient = gradient.to(dtype) if isinstance(gradient, Tensor) else gradient.astype(dtype)
-    return gradient
-
-
-def _ours(gradient: Any, i: int, contributions: Sequence[Any], g: Any, node: Node) -> bool:
-    """Whether nobody else can see this gradient's memory, so that a leaf may have it without a copy."""
-    if not getattr(gradient.flags, "writeable", True):  # CuPy's arrays always are
-        return False
-    others = [g, *(node.kept or {}).values(), *(c for k, c in enumerate(contributions) if k != i)]
-    arrays = [a for x in others for a in (x if isinstance(x, tuple) else (x,)) if hasattr(a, "base")]
-    return not any(overlap(gradient, a) for a in arrays)
-
-
-def _deposit(leaf: Tensor, total: _Sum) -> None:
-    gradient = total.value
-    if leaf.grad is not None and leaf.grad.shape != leaf.shape:
-        raise RuntimeError(f"backward: a leaf of shape {leaf.shape} was given a .grad of shape {leaf.grad.shape}")
-    if isinstance(gradient, Tensor):
-        leaf.grad = gradient.clone() if leaf.grad is None else leaf.grad + gradient
-    elif leaf.grad is None:
-        leaf.grad = Tensor._of(gradient if total.ours else gradient.copy())
-    elif leaf.grad.node is not None:  # from create_graph=True: the graph may keep its array
-        leaf.grad = Tensor._of(_array(leaf.grad.array + gradient))
-    else:
-        leaf.grad.array += gradient
-        written(leaf.grad)
-
-
-def _call_hooks(place: Any, sums: list[_Sum]) -> None:
+def _call_hooks(place: Any, sums: list[Sum]) -> None:
     """Let the hooks of a place see, and replace, the gradient that has arrived."""
     for index, hook in list(place.hooks):  # a hook may remove itself
         value = sums[index].value
@@ -219,43 +132,6 @@ def _call_hooks(place: Any, sums: list[_Sum]) -> None:
                     f"of one of shape {value.shape} and {value.dtype}"
                 )
             sums[index].value = changed if isinstance(value, Tensor) else array_of(changed)
-
-
-def _gradients_with_graph(node: Node, g: Any) -> Sequence[Any]:
-    """`node.gradients` computed with Tensors, so that it can be differentiated in turn.
-
-    What was kept must be tied to the nodes it came from: an array alone would be a constant, and second
-    derivatives silently wrong.
-    """
-    kept = dict(node.kept or {})
-    for name in kept.keys() & set(node.op.inputs):
-        first = node.op.inputs.index(name)
-        if name == node.op.variadic:
-            kept[name] = tuple([_tie(node, value, first + k) for k, value in enumerate(kept[name])])
-        else:
-            kept[name] = _tie(node, kept[name], first)
-    if "y" in kept:
-        kept["y"] = Tensor._of(kept["y"], node)
-    if not node.op.replays:
-        return node.run(node.op.plain.plan(tuple([p is not None for p in node.parents])), g, kept)
-    # A joint rule with residuals: compose the op anew, from stand-ins at which the walk can stop.
-    assert node.op.reference is not None
-    inputs = [kept[name] for name in node.op.inputs]
-    inputs = [x.reshape(x.shape) if p is not None else x for x, p in zip(inputs, node.parents, strict=True)]
-    y = node.op.reference(*inputs, **{name: kept[name] for name in node.op.attributes})
-    wanted = [x for x, p in zip(inputs, node.parents, strict=True) if p is not None]
-    found = iter(grad(y, wanted, g, create_graph=True))
-    return [next(found) if p is not None else None for p in node.parents]
-
-
-def _tie(node: Node, value: Any, i: int) -> Any:
-    """Input number i, as the Tensor it was."""
-    parent, form = node.parents[i], node.formats[i]
-    if parent is None or form is None or isinstance(parent, Tensor):
-        return value if parent is None else parent
-    tensor = Tensor._of(value.astype(form[1], copy=False), parent)
-    tensor.index = node.indices[i]
-    return tensor
 
 
 # What a user calls -------------------------------------------------------------------------------------
@@ -309,9 +185,9 @@ def backward(
         found = _walk([self], seeds, inputs, retain, create_graph)
         for leaf, g in zip(inputs or (), found, strict=bool(inputs)):
             if g is not None:
-                total = _Sum()
+                total = Sum()
                 total.add(g, False)
-                _deposit(leaf, total)
+                deposit(leaf, total)
 
 
 def grad(
