@@ -52,6 +52,8 @@ class Tensor:
     index: int = 0  # which output of the node this is
     version: Version | None = None
     hooks: list[Callable] | None = None  # called with the gradient; a leaf's (those of others are its node's)
+    grad_hooks: list[Callable] | None = None  # called with this leaf when its .grad has been added to
+    retains_grad: bool = False  # whether an interior Tensor keeps its gradient, too
     _requires_grad: bool = False
 
     __array_ufunc__ = None  # numpy_array * tensor is a Tensor's business, not NumPy's

@@ -1,3 +1,4 @@
 """Automatic differentiation: the walk back through what was recorded, and what a user calls."""
 
-from .walk import Handle, grad
+from .hooks import Handle
+from .walk import backward, grad

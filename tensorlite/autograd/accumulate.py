@@ -90,6 +90,7 @@ def ours_alone(gradient: Any, i: int, contributions: Sequence[Any], g: Any, node
 
 
 def deposit(leaf: Tensor, total: Sum) -> None:
+    """Add to a leaf's `.grad`."""
     gradient = total.value
     if leaf.grad is not None and leaf.grad.shape != leaf.shape:
         raise RuntimeError(f"backward: a leaf of shape {leaf.shape} was given a .grad of shape {leaf.grad.shape}")
@@ -102,3 +103,5 @@ def deposit(leaf: Tensor, total: Sum) -> None:
     else:
         leaf.grad.array += gradient
         written(leaf.grad)
+    for hook in list(leaf.grad_hooks or ()):  # a hook may remove itself
+        hook(leaf)

@@ -13,9 +13,8 @@ can see (accumulate.py), derivatives can be differentiated again (replay.py), an
 
 from __future__ import annotations
 
-import weakref
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,8 +23,9 @@ from .. import mode
 from ..device import xp
 from ..mode import set_grad_enabled
 from ..node import Node
-from ..tensor import Tensor, array_of, method
+from ..tensor import Tensor, array_of, attach
 from .accumulate import Sum, arrive, deposit, fill, fit, ours_alone
+from .hooks import call_hooks
 from .replay import gradients_with_graph
 
 # Walking back ------------------------------------------------------------------------------------------
@@ -55,7 +55,7 @@ def _walk(
         if sums is None:
             continue
         if place.hooks:
-            _call_hooks(place, sums)
+            call_hooks(place, sums)
         for i, total in enumerate(sums):
             if (place, i) in captured:
                 captured[place, i] = total.value
@@ -117,24 +117,22 @@ def _leading_to(targets: set[Any], order: list[Any]) -> set[Any]:
     return needed
 
 
-def _call_hooks(place: Any, sums: list[Sum]) -> None:
-    """Let the hooks of a place see, and replace, the gradient that has arrived."""
-    for index, hook in list(place.hooks):  # a hook may remove itself
-        value = sums[index].value
-        if value is None:
-            continue
-        changed = hook(value if isinstance(value, Tensor) else Tensor._of(value))
-        sums[index].ours = False  # the hook may have put it somewhere
-        if changed is not None:
-            if changed.shape != value.shape or changed.dtype != value.dtype:
-                raise RuntimeError(
-                    f"register_hook: a hook gave a gradient of shape {changed.shape} and {changed.dtype} in the place "
-                    f"of one of shape {value.shape} and {value.dtype}"
-                )
-            sums[index].value = changed if isinstance(value, Tensor) else array_of(changed)
-
-
 # What a user calls -------------------------------------------------------------------------------------
+
+
+def _list(tensors: Any) -> list[Any]:
+    return [tensors] if not isinstance(tensors, (list, tuple)) else list(tensors)
+
+
+def _seeds(outputs: list[Tensor], given: Any, graph: bool, caller: str) -> list[Any]:
+    """The gradients with which the walk starts; with `graph` those given stay Tensors, to be differentiable."""
+    gradients = [None] * len(outputs) if given is None else _list(given)
+    if len(gradients) != len(outputs):
+        raise RuntimeError(f"{caller}: {len(outputs)} Tensors, but {len(gradients)} gradients that flow into them")
+    seeds = [_seed(y, g, caller) for y, g in zip(outputs, gradients, strict=True)]
+    if graph:
+        return [g if isinstance(g, Tensor) else Tensor._of(seed) for g, seed in zip(gradients, seeds, strict=True)]
+    return seeds
 
 
 def _seed(y: Tensor, gradient: Any, caller: str) -> Any:
@@ -159,35 +157,52 @@ def _seed(y: Tensor, gradient: Any, caller: str) -> Any:
     return xp(y.array).asarray(array, dtype=y.dtype)
 
 
-@method
 def backward(
+    tensors: Tensor | Sequence[Tensor],
+    grad_tensors: Any = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    inputs: Tensor | Sequence[Tensor] | None = None,
+) -> None:
+    """Add d(sum of tensors * grad_tensors)/d(leaf) to `.grad` of every leaf that the tensors were computed from.
+
+    grad_tensors  per Tensor, the gradient flowing into it, of its shape; None for one with a single element
+    retain_graph  keep what the nodes hold, for another backward(); default: as create_graph
+    create_graph  record the backward itself, so that gradients can be differentiated again
+    inputs        add to these only
+
+    Raises RuntimeError if a Tensor requires no gradient, if the graph was freed by an earlier backward(), or if
+    an array that the backward needs has been written in place.
+    """
+    outputs = _list(tensors)
+    targets = None if inputs is None else list(dict.fromkeys(_list(inputs)))
+    if targets == []:
+        raise RuntimeError("backward: inputs is empty; leave it out for all leaves")
+    seeds = _seeds(outputs, grad_tensors, create_graph, "backward")
+    with set_grad_enabled(create_graph):
+        found = _walk(outputs, seeds, targets, create_graph if retain_graph is None else retain_graph, create_graph)
+        for leaf, g in zip(targets or (), found, strict=bool(targets)):
+            if g is not None:
+                total = Sum()
+                total.add(g, False)
+                deposit(leaf, total)
+
+
+def _backward(
     self: Tensor,
     gradient: Any = None,
     retain_graph: bool | None = None,
     create_graph: bool = False,
     inputs: Tensor | Sequence[Tensor] | None = None,
 ) -> None:
-    """Add d(self)/d(leaf) to `.grad` of every leaf that self was computed from.
+    """Add d(self)/d(leaf) to `.grad` of every leaf that self was computed from; as `autograd.backward`.
 
-    gradient      the gradient flowing into self, of its shape; may be left out if self has one element
-    retain_graph  keep what the nodes hold, for another backward(); default: as create_graph
-    create_graph  record the backward itself, so that gradients can be differentiated again
-    inputs        add to these leaves only
-
-    Raises RuntimeError if self requires no gradient, if the graph was freed by an earlier backward(), or if
-    an array that the backward needs has been written in place.
+    gradient  the gradient flowing into self, of its shape; may be left out if self has one element
     """
-    seed = _seed(self, gradient, "backward")
-    inputs = [inputs] if isinstance(inputs, Tensor) else inputs and list(dict.fromkeys(inputs))
-    retain = create_graph if retain_graph is None else retain_graph
-    with set_grad_enabled(create_graph):
-        seeds = [_tensor(gradient, seed) if create_graph else seed]
-        found = _walk([self], seeds, inputs, retain, create_graph)
-        for leaf, g in zip(inputs or (), found, strict=bool(inputs)):
-            if g is not None:
-                total = Sum()
-                total.add(g, False)
-                deposit(leaf, total)
+    backward([self], [gradient], retain_graph, create_graph, inputs)
+
+
+attach(backward=_backward)
 
 
 def grad(
@@ -196,76 +211,33 @@ def grad(
     grad_outputs: Any = None,
     retain_graph: bool | None = None,
     create_graph: bool = False,
-    allow_unused: bool = False,
-) -> tuple[Tensor | None, ...]:
+    allow_unused: bool | None = None,
+    materialize_grads: bool = False,
+) -> tuple[Any, ...]:
     """d(sum of outputs * grad_outputs)/d(input) for each of `inputs`, leaves or not; `.grad` stays as it is.
 
-    Arguments as in `backward`. Raises RuntimeError for an input that no output depends on, unless
-    `allow_unused`, which gives None for it.
+    Arguments as in `backward`. Raises RuntimeError for an input that no output depends on, unless `allow_unused`,
+    which gives None for it, or `materialize_grads`, which gives zeros.
     """
-    outputs = [outputs] if isinstance(outputs, Tensor) else list(outputs)
-    inputs = [inputs] if isinstance(inputs, Tensor) else list(inputs)
-    given = grad_outputs if isinstance(grad_outputs, (list, tuple)) else [grad_outputs] * len(outputs)
+    if materialize_grads and allow_unused is False:
+        raise ValueError("grad: materialize_grads=True gives zeros for unused inputs, so they must be allowed")
+    outputs, inputs = _list(outputs), _list(inputs)
+    if not inputs:
+        raise ValueError("grad: inputs is empty; name the Tensors whose gradients are wanted")
     for i, x in enumerate(inputs):
         if not x.requires_grad:
             raise RuntimeError(
                 f"grad: input {i} (shape {x.shape}) does not require a gradient; set requires_grad=True on it"
             )
-    seeds = [_seed(y, g, "grad") for y, g in zip(outputs, given, strict=True)]
+    seeds = _seeds(outputs, grad_outputs, create_graph, "grad")
     with set_grad_enabled(create_graph):
-        if create_graph:
-            seeds = [_tensor(g, seed) for g, seed in zip(given, seeds, strict=True)]
-        retain = create_graph if retain_graph is None else retain_graph
-        found = _walk(outputs, seeds, inputs, retain, create_graph)
-    for i, g in enumerate(found):
-        if g is None and not allow_unused:
+        found = _walk(outputs, seeds, inputs, create_graph if retain_graph is None else retain_graph, create_graph)
+    for i, (x, g) in enumerate(zip(inputs, found, strict=True)):
+        if g is None and materialize_grads:
+            found[i] = xp(x.array).zeros_like(x.array)
+        elif g is None and not allow_unused:
             raise RuntimeError(
-                f"grad: no output depends on input {i} (shape {inputs[i].shape}); allow_unused=True gives None for it"
+                f"grad: no output depends on input {i} (shape {x.shape}); allow_unused=True gives None for it"
             )
     # Two inputs, or an input and the caller, may have been handed one array: each gets its own.
     return tuple([g if g is None else g.clone() if isinstance(g, Tensor) else Tensor._of(g.copy()) for g in found])
-
-
-def _tensor(gradient: Any, seed: Any) -> Tensor:
-    return gradient if isinstance(gradient, Tensor) else Tensor._of(seed)
-
-
-@method
-def retain_grad(self: Tensor) -> None:
-    """Keep the gradient of this interior Tensor in its `.grad` too. For study; a leaf's is kept anyway."""
-    if self.node is None:
-        return
-    reference = weakref.ref(self)  # the node must not keep the Tensor alive
-
-    def keep(gradient: Tensor) -> None:
-        tensor = reference()
-        if tensor is not None:
-            kept = gradient if gradient.node is not None else Tensor._of(gradient.array.copy())
-            tensor.grad = kept if tensor.grad is None else tensor.grad + kept
-
-    self.register_hook(keep)
-
-
-@method
-def register_hook(self: Tensor, hook: Callable[[Tensor], Tensor | None]) -> Handle:
-    """Call `hook(gradient)` when the gradient of this Tensor is complete; what it returns, if anything,
-    replaces it. Returns a handle with `remove()`. The hook must not write into its argument."""
-    if not self.requires_grad:
-        raise RuntimeError("register_hook: this Tensor does not require a gradient, so no hook would ever be called")
-    place = self.node or self
-    if place.hooks is None:
-        place.hooks = []
-    entry: Any = (self.index, hook)  # a leaf has one output, number 0
-    place.hooks.append(entry)
-    return Handle(place.hooks, entry)
-
-
-class Handle:
-    """Takes a hook off again."""
-
-    def __init__(self, hooks: list, entry: Any):
-        self.hooks, self.entry = hooks, entry
-
-    def remove(self) -> None:
-        if self.entry in self.hooks:
-            self.hooks.remove(self.entry)
