@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import ContextDecorator, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
 
 class _Mode(threading.local):
     recording = True
+    inference = False
 
 
 state = _Mode()
@@ -23,50 +26,112 @@ def is_grad_enabled() -> bool:
     return state.recording
 
 
-class set_grad_enabled(ContextDecorator):
-    """Record (True) or do not record (False) nodes: a call, a `with` block or a decorator."""
-
-    def __init__(self, recording: bool):
-        self.before = state.recording
-        self.recording = state.recording = bool(recording)
-
-    def __enter__(self) -> None:
-        state.recording = self.recording
-
-    def __exit__(self, *_: Any) -> None:
-        state.recording = self.before
-
-    def __call__(self, function: Any) -> Any:
-        state.recording = self.before  # a decorator changes nothing until the function runs
-        return super().__call__(function)
-
-    def _recreate_cm(self) -> set_grad_enabled:
-        return set_grad_enabled(self.recording)  # one for each call: calls nest, and threads overlap
+def is_inference_mode_enabled() -> bool:
+    return state.inference
 
 
-class no_grad(ContextDecorator):
-    """Inside, nothing is recorded and leaves may be written in place."""
+class _Switch:
+    """A mode that holds inside a `with` block, or while a decorated function runs."""
 
     recording = False
-
-    def __init__(self) -> None:
-        self.before: list[bool] = []  # a stack: one object may be entered twice
+    inference: bool | None = None  # None leaves it as it is
 
     def __enter__(self) -> None:
-        self.before.append(state.recording)
+        # A stack, because one object may be entered twice.
+        vars(self).setdefault("before", []).append((state.recording, state.inference))
+        state.recording = self.recording
+        if self.inference is not None:
+            state.inference = self.inference
+
+    def __exit__(self, *_: Any) -> None:
+        state.recording, state.inference = vars(self)["before"].pop()
+
+    def again(self) -> _Switch:
+        """Another of the same kind: each call of a decorated function has its own, since threads overlap."""
+        return type(self)()
+
+    def __call__(self, function: Callable) -> Any:
+        if inspect.isgeneratorfunction(function):
+            return _wrapped_generator(function, self.again)
+
+        @functools.wraps(function)
+        def switched(*args: Any, **options: Any) -> Any:
+            with self.again():
+                return function(*args, **options)
+
+        return switched
+
+
+def _wrapped_generator(function: Callable, switch: Callable[[], _Switch]) -> Callable:
+    """The mode holds while the generator runs, not while it waits for whoever iterates over it."""
+
+    @functools.wraps(function)
+    def switched(*args: Any, **options: Any) -> Any:
+        generator = function(*args, **options)
+        resume, value = generator.send, None
+        while True:
+            try:
+                with switch():
+                    given = resume(value)
+            except StopIteration as end:
+                return end.value
+            try:
+                resume, value = generator.send, (yield given)
+            except GeneratorExit:
+                with switch():
+                    generator.close()
+                raise
+            except BaseException as error:
+                resume, value = generator.throw, error
+
+    return switched
+
+
+class set_grad_enabled(_Switch):
+    """Record (True) or do not record (False) nodes: a call, a `with` block or a decorator."""
+
+    def __init__(self, mode: bool):
+        self.previous = state.recording
+        self.recording = state.recording = bool(mode)
+
+    def __enter__(self) -> None:
         state.recording = self.recording
 
     def __exit__(self, *_: Any) -> None:
-        state.recording = self.before.pop()
+        state.recording = self.previous
 
-    def _recreate_cm(self) -> no_grad:
-        return type(self)()  # a decorated function may run in several threads at once
+    def __call__(self, function: Callable) -> Any:
+        state.recording = self.previous  # a decorator changes nothing until the function runs
+        return super().__call__(function)
+
+    def again(self) -> set_grad_enabled:
+        return set_grad_enabled(self.recording)
+
+
+class no_grad(_Switch):
+    """Inside, nothing is recorded and leaves may be written in place. `with no_grad():`, `@no_grad()`, `@no_grad`."""
+
+    def __new__(cls, function: Callable | None = None) -> Any:
+        return super().__new__(cls) if function is None else cls()(function)
 
 
 class enable_grad(no_grad):
     """Inside, recording is on, also within `no_grad`."""
 
     recording = True
+
+
+class inference_mode(_Switch):
+    """As `no_grad`; mode=False ends it inside. What is made here may be used in a graph later, unlike PyTorch's."""
+
+    def __new__(cls, mode: bool | Callable = True) -> Any:
+        return super().__new__(cls) if isinstance(mode, bool) else cls()(mode)
+
+    def __init__(self, mode: bool = True):
+        self.recording, self.inference = not mode, mode
+
+    def again(self) -> inference_mode:
+        return inference_mode(bool(self.inference))
 
 
 class Hook:

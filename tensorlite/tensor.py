@@ -16,7 +16,7 @@ from .device import device, device_of, move
 from .dtype import DEFAULT, is_floating
 
 if TYPE_CHECKING:
-    from .autograd import Node
+    from .node import Node
 
 F = TypeVar("F", bound=Callable)
 _new = object.__new__
@@ -39,7 +39,7 @@ class Tensor:
     array          the numbers: a numpy.ndarray (or cupy.ndarray)
     grad           d(loss)/d(this), a Tensor of the same shape, set by backward(); None before; leaves only
     requires_grad  whether backward() shall compute it
-    node           the autograd.Node whose output this is; None for a leaf
+    node           the Node (node.py) whose output this is; None for a leaf
     """
 
     array: Any
@@ -49,6 +49,8 @@ class Tensor:
     index: int = 0  # which output of the node this is
     version: Version | None = None
     hooks: list[Callable] | None = None  # called with the gradient; a leaf's (those of others are its node's)
+    grad_hooks: list[Callable] | None = None  # called with this leaf when its .grad has been added to
+    retains_grad: bool = False  # whether an interior Tensor keeps its gradient, too
     _requires_grad: bool = False
 
     __array_ufunc__ = None  # numpy_array * tensor is a Tensor's business, not NumPy's

@@ -1,0 +1,3 @@
+"""PyTorch's names for things that stand elsewhere, and checkpoint."""
+
+from . import checkpoint, data

@@ -1,0 +1,1 @@
+"""tensorlite.data, under PyTorch's name."""
