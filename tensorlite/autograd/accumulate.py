@@ -22,11 +22,8 @@ class Sum:
     the second makes a fresh sum; that one is ours, and later ones are added to it in place.
     """
 
-    __slots__ = ("ours", "value")
-
-    def __init__(self) -> None:
-        self.value: Any = None
-        self.ours = False
+    value: Any = None
+    ours = False
 
     def add(self, contribution: Any, ours: bool) -> None:
         if self.value is None:
@@ -40,7 +37,8 @@ class Sum:
 def arrive(arrived: dict[Any, list[Sum]], place: Any, index: int, contribution: Any, ours: bool = False) -> None:
     sums = arrived.get(place)
     if sums is None:
-        sums = arrived[place] = [Sum() for _ in (place.outputs if isinstance(place, Node) else (None,))]
+        several = isinstance(place, Node) and place.op.several
+        sums = arrived[place] = [Sum() for _ in place.outputs] if several else [Sum()]
     sums[index].add(contribution, ours)
 
 
@@ -58,17 +56,16 @@ def _array(x: Any) -> Any:
     return np.asarray(x) if isinstance(x, SCALARS) else x
 
 
-def _format(place: Any, index: int) -> tuple[tuple[int, ...], Any]:
-    """Shape and dtype of what came from a place: of a leaf, or of an output of a node."""
-    return place.outputs[index] if isinstance(place, Node) else (place.array.shape, place.array.dtype)
-
-
 def fit(gradient: Any, node: Node, i: int) -> Any:
     """The gradient of input i in that input's shape and dtype: undoes broadcasting and promotion.
 
     An input that was broadcast was used once per copy, so its gradient is the sum over the copies.
     """
-    shape, dtype = _format(node.parents[i], node.indices[i])
+    place = node.parents[i]
+    if isinstance(place, Node):
+        shape, dtype = place.outputs[node.indices[i]]
+    else:
+        shape, dtype = place.array.shape, place.array.dtype
     gradient = _array(gradient)
     if gradient.shape != shape:
         extra = gradient.ndim - len(shape)

@@ -56,16 +56,19 @@ def _walk(
             continue
         if place.hooks:
             call_hooks(place, sums)
-        for i, total in enumerate(sums):
-            if (place, i) in captured:
-                captured[place, i] = total.value
+        if captured:
+            for i, total in enumerate(sums):
+                if (place, i) in captured:
+                    captured[place, i] = total.value
         if isinstance(place, Tensor):
             if targets is None:
                 deposit(place, sums[0])
             continue
-        parents = place.parents if targets is None else [p if p in needed else None for p in place.parents]
-        if all(parent is None for parent in parents):
-            continue
+        parents = place.parents
+        if targets is not None:
+            parents = [p if p in needed else None for p in parents]
+            if parents.count(None) == len(parents):
+                continue
         g = fill(sums, place.outputs, graph) if place.op.several else sums[0].value
         for hook in mode.hooks:
             hook.before_backward(place, g)
