@@ -9,6 +9,7 @@
 Where tensorlite has a thing it has PyTorch's name, argument order, default and behaviour.
 """
 
+import warnings as _warnings
 from importlib.util import find_spec as _find_spec
 from math import inf, nan, pi
 
@@ -43,6 +44,8 @@ from .serialize import load, save
 from .tensor import Tensor
 
 _keep_freed_memory()
+# log(0) is -inf and 0/0 is nan, without a word, as in PyTorch. A filter costs an op nothing; np.errstate costs 1 us.
+_warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"tensorlite\.")
 if _find_spec("tensorlite.kernels"):  # without the folder everything runs, slower
     from . import kernels
 
