@@ -13,7 +13,7 @@ import warnings as _warnings
 from importlib.util import find_spec as _find_spec
 from math import inf, nan, pi
 
-from . import cuda, data, nn, optim
+from . import cuda, data, machine, nn, optim
 from . import inplace as _inplace  # attaches the methods that end in _
 from .autograd import grad
 from .creation import *
@@ -39,6 +39,7 @@ from .mode import Hook, enable_grad, hooked, is_grad_enabled, no_grad, set_grad_
 from .op import OPS, Analytic, Mixed, Op, OpError, level, using
 from .ops import *
 from .parallel import get_num_threads, set_num_threads
+from .profiler import profile
 from .random import Generator, default_generator, get_rng_state, manual_seed, set_rng_state
 from .serialize import load, save
 from .tensor import Tensor

@@ -67,7 +67,7 @@ def _walk(
         parents = place.parents
         if targets is not None:
             parents = [p if p in needed else None for p in parents]
-            if parents.count(None) == len(parents):
+            if all(parent is None for parent in parents):
                 continue
         g = fill(sums, place.outputs, graph) if place.op.several else sums[0].value
         for hook in mode.hooks:

@@ -1,0 +1,60 @@
+"""What this machine can do at most: the ceilings against which a speed says something.
+
+>>> import tensorlite as tl
+>>> tl.machine.ceilings()  # doctest: +SKIP
+Ceilings(flops=2.1e+11, bytes=2.4e+10)
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from . import cuda, parallel
+from .device import device, library
+
+_SIDE = 2048  # of the matrices multiplied: large enough that the product, not the memory, is measured
+_COPIED = 64 << 20  # bytes, more than any cache
+
+
+class Ceilings(NamedTuple):
+    """flops: per second, in a product of float32 matrices.   bytes: read and written per second, in a copy."""
+
+    flops: float
+    bytes: float
+
+
+@cache
+def ceilings(where: str = "cpu") -> Ceilings:
+    """Measured once per process and device, in about half a second, on as many threads as the kernels use."""
+    xp = library(where)
+    a = xp.ones((_SIDE, _SIDE), np.float32)
+    product = xp.empty_like(a)
+    source = xp.ones(_COPIED, np.uint8)
+    target = xp.empty_like(source)
+    pieces = parallel.get_num_threads() if device(where).type == "cpu" else 1
+    bounds = [_COPIED * i // pieces for i in range(pieces + 1)]
+
+    def piece(i: int) -> None:
+        target[bounds[i] : bounds[i + 1]] = source[bounds[i] : bounds[i + 1]]
+
+    return Ceilings(
+        flops=2 * _SIDE**3 / _fastest(lambda: xp.matmul(a, a, out=product), where),
+        bytes=2 * _COPIED / _fastest(lambda: parallel.share(piece, pieces), where),
+    )
+
+
+def _fastest(work: Callable[[], Any], where: str, times: int = 6) -> float:
+    """Seconds of the fastest run: what disturbs a run only ever makes it slower. The first is for warming up."""
+    seconds = []
+    for _ in range(times):
+        start = time.perf_counter()
+        work()
+        if device(where).type == "cuda":
+            cuda.synchronize()
+        seconds.append(time.perf_counter() - start)
+    return min(seconds[1:])
