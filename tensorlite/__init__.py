@@ -12,7 +12,7 @@ Where tensorlite has a thing it has PyTorch's name, argument order, default and 
 from importlib.util import find_spec as _find_spec
 from math import inf, nan, pi
 
-from . import cuda, data, nn, optim
+from . import autograd, cuda, data, nn, optim, utils
 from . import inplace as _inplace  # attaches the methods that end in _
 from .autograd import grad
 from .creation import *
@@ -33,11 +33,22 @@ from .dtype import (
     uint16,
     uint32,
 )  # fmt: skip
+from .interchange import from_dlpack
 from .memory import keep_freed_memory as _keep_freed_memory
-from .mode import Hook, enable_grad, hooked, is_grad_enabled, no_grad, set_grad_enabled
+from .mode import (
+    Hook,
+    enable_grad,
+    hooked,
+    inference_mode,
+    is_grad_enabled,
+    is_inference_mode_enabled,
+    no_grad,
+    set_grad_enabled,
+)
 from .op import OPS, Analytic, Mixed, Op, OpError, level, using
 from .ops import *
 from .parallel import get_num_threads, set_num_threads
+from .printing import set_printoptions
 from .random import Generator, default_generator, get_rng_state, manual_seed, set_rng_state
 from .serialize import load, save
 from .tensor import Tensor
