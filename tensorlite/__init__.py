@@ -11,9 +11,11 @@ Where tensorlite has a thing it has PyTorch's name, argument order, default and 
 
 from importlib.util import find_spec as _find_spec
 from math import inf, nan, pi
+from sys import modules as _modules
 
-from . import autograd, cuda, data, nn, optim, utils
+from . import autograd, backends, cuda, data, nn, optim, utils
 from . import inplace as _inplace  # attaches the methods that end in _
+from . import missing as _missing
 from .autograd import grad
 from .creation import *
 from .device import device
@@ -60,8 +62,7 @@ if _find_spec("tensorlite.kernels"):  # without the folder everything runs, slow
 __version__ = "0.1.0"
 
 
-def __getattr__(name: str) -> object:
-    raise AttributeError(
-        f"tensorlite has no {name!r}: it has the part of PyTorch's surface that a GPT needs; "
-        "tensorlite.OPS lists the ops"
-    )
+_missing.install(
+    _modules[__name__], autograd, autograd.functional, backends, cuda, data, nn, nn.functional, nn.init, nn.utils, optim,
+    optim.lr_scheduler, utils, utils.checkpoint, utils.data,
+)  # fmt: skip
