@@ -12,9 +12,11 @@ Where tensorlite has a thing it has PyTorch's name, argument order, default and 
 import warnings as _warnings
 from importlib.util import find_spec as _find_spec
 from math import inf, nan, pi
+from sys import modules as _modules
 
-from . import cuda, data, machine, nn, optim
+from . import autograd, backends, cuda, data, machine, nn, optim, utils
 from . import inplace as _inplace  # attaches the methods that end in _
+from . import missing as _missing
 from .autograd import grad
 from .creation import *
 from .device import device
@@ -34,11 +36,22 @@ from .dtype import (
     uint16,
     uint32,
 )  # fmt: skip
+from .interchange import from_dlpack
 from .memory import keep_freed_memory as _keep_freed_memory
-from .mode import Hook, enable_grad, hooked, is_grad_enabled, no_grad, set_grad_enabled
+from .mode import (
+    Hook,
+    enable_grad,
+    hooked,
+    inference_mode,
+    is_grad_enabled,
+    is_inference_mode_enabled,
+    no_grad,
+    set_grad_enabled,
+)
 from .op import OPS, Analytic, Mixed, Op, OpError, level, using
 from .ops import *
 from .parallel import get_num_threads, set_num_threads
+from .printing import set_printoptions
 from .profiler import profile
 from .random import Generator, default_generator, get_rng_state, manual_seed, set_rng_state
 from .serialize import load, save
@@ -53,8 +66,7 @@ if _find_spec("tensorlite.kernels"):  # without the folder everything runs, slow
 __version__ = "0.1.0"
 
 
-def __getattr__(name: str) -> object:
-    raise AttributeError(
-        f"tensorlite has no {name!r}: it has the part of PyTorch's surface that a GPT needs; "
-        "tensorlite.OPS lists the ops"
-    )
+_missing.install(
+    _modules[__name__], autograd, autograd.functional, backends, cuda, data, nn, nn.functional, nn.init, nn.utils, optim,
+    optim.lr_scheduler, utils, utils.checkpoint, utils.data,
+)  # fmt: skip

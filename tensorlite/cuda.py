@@ -23,15 +23,78 @@ def device_count() -> int:
     return library("cuda").cuda.runtime.getDeviceCount() if is_available() else 0
 
 
+def _cupy(device: Any, what: str) -> tuple[Any, int]:
+    """CuPy, and the number of a device: of the current one, if none is named. RuntimeError without a GPU."""
+    where = Device("cuda", device) if isinstance(device, int) else Device(device or "cuda")
+    if where.type != "cuda":
+        raise ValueError(f"cuda.{what}: {device!r} is no GPU; use 'cuda', 'cuda:N' or N")
+    cupy = library(where)
+    return cupy, cupy.cuda.runtime.getDevice() if where.index is None else where.index
+
+
+def current_device() -> int:
+    """The number of the GPU that "cuda" means."""
+    return _cupy(None, "current_device")[1]
+
+
+def set_device(device: Any) -> None:
+    """Make a GPU the current one."""
+    cupy, index = _cupy(device, "set_device")
+    cupy.cuda.Device(index).use()
+
+
+def get_device_name(device: Any = None) -> str:
+    cupy, index = _cupy(device, "get_device_name")
+    return cupy.cuda.runtime.getDeviceProperties(index)["name"].decode()
+
+
 def synchronize(device: Any = None) -> None:
     """Wait until the GPU has done all it was asked to, as before reading a clock. RuntimeError without a GPU."""
-    where = Device(device or "cuda")
-    cuda = library(where).cuda
-    with cuda.Device(where.index):  # None is the current one
-        cuda.runtime.deviceSynchronize()
+    cupy, index = _cupy(device, "synchronize")
+    with cupy.cuda.Device(index):
+        cupy.cuda.runtime.deviceSynchronize()
+
+
+def _pool(device: Any, what: str, question: str) -> Any:
+    cupy, index = _cupy(device, what)
+    with cupy.cuda.Device(index):
+        return getattr(cupy.get_default_memory_pool(), question)()
+
+
+def memory_allocated(device: Any = None) -> int:
+    """Bytes that arrays on the GPU take."""
+    return _pool(device, "memory_allocated", "used_bytes")
+
+
+def memory_reserved(device: Any = None) -> int:
+    """Bytes that CuPy's pool has taken from the GPU: for arrays, and kept from freed ones for the next."""
+    return _pool(device, "memory_reserved", "total_bytes")
+
+
+def max_memory_allocated(device: Any = None) -> int:
+    """The most bytes that were needed since `reset_peak_memory_stats`: `memory_reserved`, because the pool takes
+    more only when it must. So it counts what lies unused between arrays, too."""
+    return _pool(device, "max_memory_allocated", "total_bytes")
+
+
+def reset_peak_memory_stats(device: Any = None) -> None:
+    """Start `max_memory_allocated` anew, by giving what is not used back to the GPU."""
+    _pool(device, "reset_peak_memory_stats", "free_all_blocks")
+
+
+def empty_cache() -> None:
+    """Give memory that the pool keeps of freed arrays back to the GPU; does nothing without one."""
+    if is_available():
+        _pool(None, "empty_cache", "free_all_blocks")
 
 
 def manual_seed(seed: int) -> None:
     """Seed the generator of the GPU; does nothing without one."""
     if is_available():
         default_generator("cuda").manual_seed(seed)
+
+
+def manual_seed_all(seed: int) -> None:
+    """Seed the generators of all GPUs; does nothing without one."""
+    for index in range(device_count()):
+        default_generator(f"cuda:{index}").manual_seed(seed)

@@ -44,7 +44,7 @@ class Tensor:
 
     array: Any
     # Defaults on the class, so that making a Tensor sets three attributes, not eight.
-    grad: Tensor | None = None
+    _grad: Tensor | None = None
     node: Node | None = None
     index: int = 0  # which output of the node this is
     version: Version | None = None
@@ -91,6 +91,23 @@ class Tensor:
         self._requires_grad = bool(value)
 
     @property
+    def grad(self) -> Tensor | None:
+        return self._grad
+
+    @grad.setter
+    def grad(self, value: Tensor | None) -> None:
+        if value is not None:
+            if not isinstance(value, Tensor):
+                raise TypeError(f"grad: expected a Tensor or None, not {type(value).__name__}")
+            theirs, ours = [(x.array.shape, x.array.dtype, device_of(x.array)) for x in (value, self)]
+            if theirs != ours:
+                raise RuntimeError(
+                    "grad: a gradient has the shape, dtype and device of its Tensor, which are "
+                    f"{ours[0]}, {ours[1]} and {ours[2]}; this one has {theirs[0]}, {theirs[1]} and {theirs[2]}"
+                )
+        self._grad = value
+
+    @property
     def is_leaf(self) -> bool:
         return self.node is None
 
@@ -98,6 +115,16 @@ class Tensor:
     def grad_fn(self) -> Node | None:
         """The node that made this Tensor (PyTorch's name for `node`)."""
         return self.node
+
+    @property
+    def output_nr(self) -> int:
+        """Which output of its node it is."""
+        return self.index
+
+    @property
+    def _version(self) -> int:
+        """How often its memory was written in place."""
+        return self.version.count if self.version else 0
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -153,11 +180,14 @@ class Tensor:
 
     # In and out ------------------------------------------------------------------------------------
 
-    def numpy(self) -> np.ndarray:
+    def numpy(self, *, force: bool = False) -> np.ndarray:
         """The numbers as a NumPy array that shares this Tensor's memory. Writes into it are not tracked.
 
-        Raises RuntimeError if the Tensor requires a gradient, TypeError if it lies on a GPU.
+        Raises RuntimeError if the Tensor requires a gradient, TypeError if it lies on a GPU; force=True detaches it,
+        and copies it from there.
         """
+        if force:
+            return move(self.array, "cpu")
         if self._requires_grad:
             raise RuntimeError("numpy: this Tensor requires a gradient, which NumPy would lose; use .detach().numpy()")
         if not isinstance(self.array, np.ndarray):
@@ -197,25 +227,33 @@ class Tensor:
             )
         return bool(self.array.item())
 
+    def __contains__(self, element: Any) -> bool:
+        """Whether an element equals `element`, which may also be a Tensor that broadcasts."""
+        return bool((self == element).any())
+
     def __format__(self, spec: str) -> str:
-        return format(self.item(), spec) if self.array.ndim == 0 and spec else format(repr(self), spec)
+        return format(self.item(), spec) if self.array.ndim == 0 else object.__format__(self, spec)
 
     def __repr__(self) -> str:
-        numbers = self.array if isinstance(self.array, np.ndarray) else self.array.get()
-        text = np.array2string(numbers, precision=4, separator=", ", prefix="tensor(", threshold=1000, edgeitems=3)
-        notes = [f"size={self.shape}"] if not numbers.size else []
-        if self.is_cuda:
-            notes.append(f"device='{self.device}'")
-        if self.dtype not in (DEFAULT, np.dtype("int64"), np.dtype("bool")):
-            notes.append(f"dtype={self.dtype}")
-        if self.node is not None:
-            notes.append(f"grad_fn=<{self.node.op.name}>")
-        elif self._requires_grad:
-            notes.append("requires_grad=True")
-        return f"tensor({', '.join([text, *notes])})"
+        from .printing import text  # which needs this file first
+
+        return text(self)
 
     def __hash__(self) -> int:  # == compares elements, so Tensors in sets and dictionaries go by identity
         return id(self)
+
+    def __copy__(self) -> Tensor:
+        twin = _new(type(self))
+        vars(twin).update(vars(self))
+        return share(twin, self)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:  # what pickle calls
+        if self.node is not None:
+            raise RuntimeError(
+                f"pickle: this Tensor is the result of {self.node.op.name}, and its graph cannot be pickled; "
+                "use .detach()"
+            )
+        return super().__reduce_ex__(protocol)
 
     def __deepcopy__(self, memo: dict) -> Tensor:
         if self.node is not None:
