@@ -2,6 +2,7 @@
 
 import copy
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -120,18 +121,67 @@ def test_a_buffer_stays_one_when_it_is_assigned():
     assert names(Tied().named_buffers()) == ["mask", "cache"]  # the class was not changed
 
 
-def test_forgetting_super_init_is_no_error():
-    class Forgetful(nn.Module):
-        def __init__(self):
-            self.layer = nn.Linear(2, 2)
-            self.register_buffer("mask", tl.ones(2))
+class Forgetful(nn.Module):
+    def __init__(self, assign):
+        self.count = 1  # what is no part may come first
+        assign(self)
 
-        def forward(self, x):
-            return self.layer(x) * self.mask
 
-    m = Forgetful().eval()
-    assert m(tl.ones(1, 2)).shape == (1, 2)
-    assert list(m.state_dict()) == ["mask", "layer.weight", "layer.bias"]
+@pytest.mark.parametrize(
+    "assign",
+    [
+        lambda m: setattr(m, "layer", nn.Linear(2, 2)),
+        lambda m: setattr(m, "p", nn.Parameter(tl.ones(2))),
+        lambda m: m.register_buffer("mask", tl.ones(2)),
+    ],
+    ids=["module", "parameter", "buffer"],
+)
+def test_forgetting_super_init_is_said(assign):
+    with pytest.raises(AttributeError, match=r"Forgetful: super\(\).__init__\(\) must be called before"):
+        Forgetful(assign)
+
+
+def test_what_is_a_part_cannot_become_something_else():
+    m = Tied()
+    with pytest.raises(TypeError, match=r"'weight' of Linear is a Parameter, and cannot become a Tensor; assign Param"):
+        m.head.weight = tl.ones(4, 3)
+    with pytest.raises(TypeError, match=r"'mask' of Tied is a buffer, and cannot become a int; assign a Tensor, or No"):
+        m.mask = 3
+    with pytest.raises(TypeError, match=r"'wte' of Tied is a Module, and cannot become a function; assign a Module"):
+        m.wte = lambda ids: ids
+    assert names(m.named_parameters()) == ["scale", "wte.weight"] and names(m.named_buffers()) == ["mask", "cache"]
+    m.scale = None
+    with pytest.raises(TypeError, match="'scale' of Tied is a Parameter"):
+        m.scale = tl.ones(3)
+
+
+def test_an_attribute_that_is_missing():
+    with pytest.raises(AttributeError, match=r"^'Tied' object has no attribute 'x'$"):
+        Tied().x
+
+
+def assignments(m, library):
+    """What assigning does to the order of parts."""
+    nn = library.nn
+    m.late = None
+    m.a = nn.Parameter(library.ones(1))
+    m.b = nn.Parameter(library.ones(1))
+    m.late = nn.Parameter(library.ones(1))
+    m.register_parameter("kept", None)
+    m.c = nn.Parameter(library.ones(1))
+    m.kept = nn.Parameter(library.ones(1))
+    m.a = None
+    m.a = nn.Parameter(library.ones(1))
+    m.register_buffer("mask", library.ones(1))
+    m.register_buffer("other", library.ones(1))
+    m.mask = nn.Parameter(library.ones(1))
+    del m.b
+    m.b = nn.Linear(1, 1)
+    return names(m.named_parameters()), names(m.named_buffers()), names(m.named_modules()), list(m.state_dict())
+
+
+def test_parts_are_in_pytorchs_order_whatever_is_assigned(torch):
+    assert assignments(nn.Module(), tl) == assignments(torch.nn.Module(), torch)
 
 
 @pytest.mark.parametrize("register", ["register_parameter", "register_buffer", "register_module"])
@@ -189,6 +239,95 @@ def test_a_hook_may_remove_itself():
     m.register_forward_hook(lambda module, inputs, output: calls.append(-output))
     m(1), m(2)
     assert calls == [1, -1, -2]
+
+
+def test_hooks_may_see_keyword_arguments_and_stand_in_front():
+    class Scale(nn.Module):
+        def forward(self, x, by=1):
+            return x * by
+
+    m, order = Scale(), []
+    m.register_forward_pre_hook(lambda module, args: order.append("second"))
+    m.register_forward_pre_hook(
+        lambda module, args, kwargs: order.append("first") or (args, {"by": 5}), prepend=True, with_kwargs=True
+    )
+    m.register_forward_hook(lambda module, args, kwargs, output: (output, kwargs["by"]), with_kwargs=True)
+    assert m(2, by=3) == (10, 5) and order == ["first", "second"]
+
+
+class TwoIn(nn.Module):
+    def forward(self, x, ids, y):
+        return x * y, x + y
+
+
+def test_backward_hooks_see_and_replace_the_gradients():
+    m, seen = TwoIn(), []
+    handle = m.register_full_backward_hook(lambda module, gi, go: seen.append((gi, go)) or (gi[0] * 10, None, gi[2]))
+    x, y = tl.tensor([2.0, 3.0], requires_grad=True), tl.tensor([5.0, 7.0], requires_grad=True)
+    product, total = m(x * 1, tl.arange(2), y)
+    (product * 2 + total).sum().backward()
+    (gi, go) = seen[0]
+    assert [None if g is None else g.tolist() for g in gi] == [[11.0, 15.0], None, [5.0, 7.0]]
+    assert [g.tolist() for g in go] == [[2.0, 2.0], [1.0, 1.0]]
+    assert x.grad.tolist() == [110.0, 150.0] and y.grad.tolist() == [5.0, 7.0]
+    handle.remove()
+    m(x, None, y)[0].sum().backward()
+    assert len(seen) == 1
+
+
+def backward_hooks(library, numbers):
+    """Gradients and what hooks saw, in a network with a layer whose input needs no gradient."""
+    m = library.nn.Sequential(library.nn.Linear(3, 4), library.nn.Tanh(), library.nn.Linear(4, 2)).double()
+    m.load_state_dict({name: library.tensor(x) for name, x in numbers.items()})
+    seen = []
+    for layer in m:
+        layer.register_full_backward_hook(lambda module, gi, go: seen.extend([*gi, *go]))
+    m[1].register_full_backward_hook(lambda module, gi, go: (gi[0] * 2,))
+    m(library.tensor(np.linspace(-1, 1, 6).reshape(2, 3))).sum().backward()
+    return [None if x is None else x.detach().numpy() for x in (*seen, *(p.grad for p in m.parameters()))]
+
+
+@pytest.mark.filterwarnings("ignore:Full backward hook is firing")
+def test_backward_hooks_are_pytorchs(torch):
+    m = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)).double()
+    numbers = {name: x.numpy() for name, x in m.state_dict().items()}
+    ours, theirs = backward_hooks(tl, numbers), backward_hooks(torch, numbers)
+    for a, b in zip(ours, theirs, strict=True):
+        assert (a is None) == (b is None)
+        if a is not None:
+            np.testing.assert_allclose(a, b, atol=1e-12)
+
+
+def test_backward_hooks_are_called_when_the_gradient_is_differentiated_again():
+    m, seen = nn.Tanh(), []
+    m.register_full_backward_hook(lambda module, gi, go: seen.append(gi[0]))
+    x = tl.tensor([0.3], dtype=tl.float64, requires_grad=True)
+    (g,) = tl.grad(m(x).sum(), x, create_graph=True)
+    (second,) = tl.grad(g.sum(), x)
+    assert seen[0].item() == pytest.approx(1 - math.tanh(0.3) ** 2)
+    assert second.item() == pytest.approx(-2 * math.tanh(0.3) * (1 - math.tanh(0.3) ** 2))
+
+
+def test_a_backward_hook_refuses():
+    m = nn.Identity()
+    m.register_full_backward_hook(lambda module, gi, go: (tl.ones(7),))
+    y = m(tl.ones(2, requires_grad=True))
+    with pytest.raises(RuntimeError, match=r"hook of Identity gave gradients of the shapes \[\(7,\)\]; exp \[\(2,\)\]"):
+        y.sum().backward()
+    with pytest.raises(TypeError, match="output must be a Tensor or a tuple of Tensors, not dict"):
+        m({"a": 1})
+
+
+def test_a_write_through_a_watched_tensor_is_noticed():
+    m = nn.Identity()
+    m.register_full_backward_hook(lambda module, gi, go: None)
+    x, y = tl.ones(2, requires_grad=True), tl.ones(2, requires_grad=True)
+    a = m(x)
+    loss = (a * a * y).sum()
+    with tl.no_grad():
+        x.fill_(3.0)
+    with pytest.raises(RuntimeError, match="written in place"):
+        loss.backward()
 
 
 def test_train_and_eval_reach_all_modules():
@@ -305,6 +444,30 @@ def test_loading_between_forward_and_backward_is_noticed():
         loss.backward()
 
 
+def test_state_dict_into_a_dictionary_and_with_the_parameters_themselves():
+    m, into = nn.Linear(1, 1), {"a": 1}
+    assert m.state_dict(destination=into, prefix="b.") is into and list(into) == ["a", "b.weight", "b.bias"]
+    assert m.state_dict(keep_vars=True)["weight"] is m.weight
+
+
+def test_load_state_dict_may_take_over_the_tensors():
+    m, state = Tied(), Tied().double().state_dict()
+    weight = m.wte.weight
+    loss = m(tl.tensor([0])).sum()
+    assert m.load_state_dict(state, assign=True) == ([], [])
+    assert m.wte.weight is weight and weight.dtype == tl.float64 and weight.requires_grad
+    assert weight.array is state["head.weight"].array
+    with pytest.raises(RuntimeError, match="written in place"):
+        loss.backward()
+
+
+def test_modules_are_not_pickled():
+    with pytest.raises(TypeError, match=r"a Linear is not pickled: save its numbers, save\(module\.state_dict"):
+        pickle.dumps(nn.Linear(1, 1))
+    with pytest.raises(TypeError, match="a Linear is not pickled"):
+        copy.copy(nn.Linear(1, 1))
+
+
 def test_deepcopy_keeps_ties_and_cuts_from_the_original():
     m = Tied()
     twin = copy.deepcopy(m)
@@ -345,6 +508,45 @@ def test_module_list():
         m.append(1)
 
 
+def build(nn):
+    """What lists do, told by the names of parameters: the same in both libraries."""
+    layer = lambda *shape: nn.Linear(*shape, bias=False)
+    row, several = nn.Sequential(layer(1, 2), layer(2, 3), layer(3, 4)), nn.ModuleList([layer(1, 1)])
+    seen = [list(row[1:].state_dict()), list(row[-1:].state_dict())]
+    row.insert(1, layer(2, 2))
+    row.extend([layer(4, 5)])
+    row[0] = layer(1, 7)
+    seen.append([(name, tuple(x.shape)) for name, x in row.state_dict().items()])
+    seen.append(tuple(row.pop(-1).weight.shape))
+    del row[1]
+    seen.append(list((row + nn.Sequential(layer(1, 1))).state_dict()))
+    several += [layer(2, 2), layer(3, 3)]
+    seen.append([(name, tuple(x.shape)) for name, x in several[1:].state_dict().items()])
+    seen.append([(name, tuple(x.shape)) for name, x in (several + nn.ModuleList([layer(9, 9)])).state_dict().items()])
+    return [*seen, tuple(several.pop(0).weight.shape), list(several.state_dict()), len(several), len(row)]
+
+
+def test_lists_are_pytorchs(torch):
+    assert build(nn) == build(torch.nn)
+
+
+def test_parameters_in_lists_and_dictionaries():
+    m = nn.Module()
+    m.several = nn.ParameterList([tl.ones(2), nn.Parameter(tl.ones(3))])
+    m.several.append(tl.ones(4))
+    m.named = nn.ParameterDict({"left": tl.ones(5)})
+    m.named["right"] = nn.Parameter(tl.ones(6))
+    expected = {"several.0": 2, "several.1": 3, "several.2": 4, "named.left": 5, "named.right": 6}
+    assert {name: len(p) for name, p in m.named_parameters()} == expected
+    assert [len(p) for p in m.several[1:]] == [3, 4] and m.several[-1] is m.several[2] and len(m.several) == 3
+    m.several[0] = tl.ones(7)
+    assert len(m.several[0]) == 7 and type(m.several[0]) is nn.Parameter
+    assert "left" in m.named and list(m.named) == ["left", "right"] and len(m.named.pop("left")) == 5
+    assert m.named.get("left") is None and list(m.named.keys()) == ["right"]
+    with pytest.raises(TypeError, match="'3' of ParameterList must be a Parameter, not int"):
+        m.several.append(1)
+
+
 def test_module_dict():
     a, b = nn.Linear(1, 1), nn.ReLU()
     m = nn.ModuleDict({"a": a})
@@ -358,23 +560,31 @@ def test_module_dict():
         m["c"]
 
 
-def test_repr():
+def modules_to_show(nn, library):
     class Block(nn.Module):
         def __init__(self):
+            super().__init__()
             self.ln = nn.LayerNorm(4)
-            self.gain = nn.Parameter(tl.ones(4))
+            self.gain = nn.Parameter(library.ones(4))
+            self.register_module("nothing", None)
 
-    m = nn.ModuleDict({"h": nn.ModuleList(Block() for _ in range(3)), "drop": nn.Dropout(0.1)})
-    assert repr(m).splitlines() == [
-        "ModuleDict(",
-        "  (h): ModuleList(",
-        "    (0-2): 3 x Block(gain: (4,)",
-        "      (ln): LayerNorm((4,), eps=1e-05, elementwise_affine=True, bias=True)",
-        "    )",
-        "  )",
-        "  (drop): Dropout(p=0.1)",
-        ")",
+        def extra_repr(self):
+            return "width=4"
+
+    return [
+        nn.ModuleDict({"h": nn.ModuleList(Block() for _ in range(3)), "drop": nn.Identity()}),
+        nn.ModuleList([nn.ReLU(), nn.Tanh(), nn.Tanh()]),
+        nn.Sequential(nn.ReLU(), nn.ReLU()),
+        nn.ModuleList(),
+        nn.Sequential(),
+        nn.Module(),
     ]
+
+
+def test_repr(torch):
+    assert list(map(repr, modules_to_show(nn, tl))) == list(map(repr, modules_to_show(torch.nn, torch)))
+    lines = ["ParameterList(", "  (0): Parameter containing: [float32 of size 2x3]", ")"]
+    assert repr(nn.ParameterList([tl.ones(2, 3)])).splitlines() == lines
 
 
 @pytest.mark.parametrize(

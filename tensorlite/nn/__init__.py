@@ -1,7 +1,7 @@
 """Neural networks: modules with parameters, the layers of a GPT, and how to start and clip them."""
 
 from . import functional, init, utils
-from .container import ModuleDict, ModuleList, Sequential
+from .container import ModuleDict, ModuleList, ParameterDict, ParameterList, Sequential
 from .layers import (
     GELU,
     CrossEntropyLoss,
@@ -18,7 +18,8 @@ from .layers import (
     Softmax,
     Tanh,
 )
-from .module import Module, Parameter
+from .module import Module
+from .parameter import Parameter
 
 __all__ = [
     "CrossEntropyLoss",
@@ -34,6 +35,8 @@ __all__ = [
     "ModuleDict",
     "ModuleList",
     "Parameter",
+    "ParameterDict",
+    "ParameterList",
     "ReLU",
     "Sequential",
     "SiLU",

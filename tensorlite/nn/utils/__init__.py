@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from ..device import xp
-from ..ops.shape import cat
-from ..tensor import Tensor, written
+from ...device import xp
+from ...ops.shape import cat
+from ...tensor import Tensor, written
 
 BLOCK = 1 << 16  # elements that are worked on at a time: they fit in a core's L2 cache
 
