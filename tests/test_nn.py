@@ -312,7 +312,8 @@ def test_a_backward_hook_refuses():
     m = nn.Identity()
     m.register_full_backward_hook(lambda module, gi, go: (tl.ones(7),))
     y = m(tl.ones(2, requires_grad=True))
-    with pytest.raises(RuntimeError, match=r"hook of Identity gave gradients of the shapes \[\(7,\)\]; exp \[\(2,\)\]"):
+    shapes = r"gave gradients of the shapes \[\(7,\)\]; expected \[\(2,\)\], those of the inputs"
+    with pytest.raises(RuntimeError, match=f"the hook of Identity {shapes}"):
         y.sum().backward()
     with pytest.raises(TypeError, match="output must be a Tensor or a tuple of Tensors, not dict"):
         m({"a": 1})
@@ -733,6 +734,28 @@ def test_linear_starts_uniform(layer, bound):
         assert 0.95 * bound < abs(p.detach().array).max() <= bound
 
 
+@pytest.mark.parametrize("shape", [(5, 3), (3, 5), (4, 4), (2, 3, 2)])
+def test_orthogonal(shape):
+    w = nn.init.orthogonal_(nn.Parameter(tl.empty(shape, dtype=tl.float64)), gain=3).detach().numpy()
+    w = w.reshape(shape[0], -1)
+    product = w @ w.T if w.shape[0] <= w.shape[1] else w.T @ w
+    np.testing.assert_allclose(product, 9 * np.eye(len(product)), atol=1e-12)
+
+
+def test_orthogonal_favours_no_sign():
+    assert nn.init.orthogonal_(tl.empty(0, 3)).shape == (0, 3)
+    draws = [nn.init.orthogonal_(tl.empty(2, 2)).numpy()[0, 0] for _ in range(400)]
+    assert 120 < sum(x > 0 for x in draws) < 280
+
+
+def test_eye():
+    p = nn.Parameter(tl.zeros(2, 3))
+    assert nn.init.eye_(p) is p and p.tolist() == [[1, 0, 0], [0, 1, 0]] and p.requires_grad
+    for fill in (nn.init.eye_, nn.init.orthogonal_):
+        with pytest.raises(ValueError, match=r"^(eye_|orthogonal_): expected .* not shape \(3,\)"):
+            fill(tl.zeros(3))
+
+
 def test_initial_values_come_from_the_generator():
     draw = lambda: nn.init.trunc_normal_(tl.empty(100), generator=tl.Generator().manual_seed(3)).tolist()
     assert draw() == draw()
@@ -745,7 +768,7 @@ def test_gains_are_pytorchs(torch):
 
 
 def test_init_refuses():
-    with pytest.raises(ValueError, match="'softplus' is not one of linear, sigmoid"):
+    with pytest.raises(ValueError, match="'softplus' is not one of linear, conv1d"):
         nn.init.calculate_gain("softplus")
     with pytest.raises(ValueError, match=r"need a weight of shape \(out, in, …\), not \(3,\)"):
         nn.init.xavier_normal_(tl.empty(3))
@@ -800,6 +823,56 @@ def test_a_norm_that_is_not_finite_can_be_an_error():
     parameters = with_gradients([np.array([1.0, np.inf])])
     assert nn.utils.clip_grad_norm_(parameters, 1.0).item() == math.inf
     np.testing.assert_array_equal(parameters[0].grad, [0, np.nan])  # as in PyTorch
+
+
+def test_norms_of_float16_are_in_float32():
+    p = nn.Parameter(tl.zeros(70_000, dtype=tl.float16))
+    p.grad = tl.full((70_000,), 300.0, dtype=tl.float16)  # its square is more than float16 holds
+    norm = nn.utils.clip_grad_norm_([p], 1.0)
+    assert norm.dtype == tl.float32 and norm.item() == pytest.approx(300 * math.sqrt(70_000), rel=1e-5)
+    assert p.grad.dtype == tl.float16 and p.grad[0].item() == pytest.approx(70_000**-0.5, rel=3e-3)
+
+
+def test_norm_and_clipping_by_themselves(torch):
+    ours, theirs = with_gradients(ARRAYS), [torch.nn.Parameter(torch.zeros(a.shape).double()) for a in ARRAYS]
+    for q, a in zip(theirs, ARRAYS, strict=True):
+        q.grad = torch.tensor(a)
+    a, b = (library.nn.utils.get_total_norm([p.grad for p in ps], 3) for library, ps in ((tl, ours), (torch, theirs)))
+    np.testing.assert_allclose(a, b, rtol=1e-12)
+    nn.utils.clip_grads_with_norm_(ours, 0.5, a), torch.nn.utils.clip_grads_with_norm_(theirs, 0.5, b)
+    for p, q in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(p.grad, q.grad, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"batch_first": True}, {"padding_side": "left", "padding_value": -1.0}], ids=str
+)
+@pytest.mark.parametrize("shapes", [[(2,), (4,), (1,)], [(0, 3), (2, 3)], [(3, 2, 2)]], ids=str)
+def test_pad_sequence_is_pytorchs(torch, options, shapes):
+    arrays = [np.random.default_rng(0).standard_normal(shape) for shape in shapes]
+    ours = [tl.tensor(x, requires_grad=True) for x in arrays]
+    theirs = [torch.tensor(x, requires_grad=True) for x in arrays]
+    a = nn.utils.rnn.pad_sequence(ours, **options)
+    b = torch.nn.utils.rnn.pad_sequence(theirs, **options)
+    np.testing.assert_array_equal(a.detach(), b.detach())
+    (a * a).sum().backward(), (b * b).sum().backward()
+    for x, y in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(x.grad, y.grad)
+    ids = nn.utils.rnn.pad_sequence([tl.arange(2), tl.arange(3)], padding_value=-100)
+    assert ids.dtype == tl.int64 and ids.tolist() == [[0, 0], [1, 1], [-100, 2]]
+
+
+def test_pad_sequence_refuses():
+    with pytest.raises(ValueError, match=r"all of one shape but for the first dimension, not \[\(2,\), \(2, 3\)\]"):
+        nn.utils.rnn.pad_sequence([tl.ones(2), tl.ones(2, 3)])
+    with pytest.raises(ValueError, match="expected one sequence at least"):
+        nn.utils.rnn.pad_sequence([])
+    with pytest.raises(ValueError, match="padding_side is 'left' or 'right', not 'both'"):
+        nn.utils.rnn.pad_sequence([tl.ones(2)], padding_side="both")
+
+
+def test_skip_init():
+    assert nn.utils.skip_init(nn.Linear, 2, 3, bias=False).weight.shape == (3, 2)
 
 
 def test_clip_grad_value():

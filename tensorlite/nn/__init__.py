@@ -1,6 +1,7 @@
 """Neural networks: modules with parameters, the layers of a GPT, and how to start and clip them."""
 
 from . import functional, init, utils
+from .attention import MultiheadAttention
 from .container import ModuleDict, ModuleList, ParameterDict, ParameterList, Sequential
 from .layers import (
     GELU,
@@ -34,6 +35,7 @@ __all__ = [
     "Module",
     "ModuleDict",
     "ModuleList",
+    "MultiheadAttention",
     "Parameter",
     "ParameterDict",
     "ParameterList",
