@@ -2,6 +2,7 @@
 
 import copy
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -120,18 +121,67 @@ def test_a_buffer_stays_one_when_it_is_assigned():
     assert names(Tied().named_buffers()) == ["mask", "cache"]  # the class was not changed
 
 
-def test_forgetting_super_init_is_no_error():
-    class Forgetful(nn.Module):
-        def __init__(self):
-            self.layer = nn.Linear(2, 2)
-            self.register_buffer("mask", tl.ones(2))
+class Forgetful(nn.Module):
+    def __init__(self, assign):
+        self.count = 1  # what is no part may come first
+        assign(self)
 
-        def forward(self, x):
-            return self.layer(x) * self.mask
 
-    m = Forgetful().eval()
-    assert m(tl.ones(1, 2)).shape == (1, 2)
-    assert list(m.state_dict()) == ["mask", "layer.weight", "layer.bias"]
+@pytest.mark.parametrize(
+    "assign",
+    [
+        lambda m: setattr(m, "layer", nn.Linear(2, 2)),
+        lambda m: setattr(m, "p", nn.Parameter(tl.ones(2))),
+        lambda m: m.register_buffer("mask", tl.ones(2)),
+    ],
+    ids=["module", "parameter", "buffer"],
+)
+def test_forgetting_super_init_is_said(assign):
+    with pytest.raises(AttributeError, match=r"Forgetful: super\(\).__init__\(\) must be called before"):
+        Forgetful(assign)
+
+
+def test_what_is_a_part_cannot_become_something_else():
+    m = Tied()
+    with pytest.raises(TypeError, match=r"'weight' of Linear is a Parameter, and cannot become a Tensor; assign Param"):
+        m.head.weight = tl.ones(4, 3)
+    with pytest.raises(TypeError, match=r"'mask' of Tied is a buffer, and cannot become a int; assign a Tensor, or No"):
+        m.mask = 3
+    with pytest.raises(TypeError, match=r"'wte' of Tied is a Module, and cannot become a function; assign a Module"):
+        m.wte = lambda ids: ids
+    assert names(m.named_parameters()) == ["scale", "wte.weight"] and names(m.named_buffers()) == ["mask", "cache"]
+    m.scale = None
+    with pytest.raises(TypeError, match="'scale' of Tied is a Parameter"):
+        m.scale = tl.ones(3)
+
+
+def test_an_attribute_that_is_missing():
+    with pytest.raises(AttributeError, match=r"^'Tied' object has no attribute 'x'$"):
+        Tied().x
+
+
+def assignments(m, library):
+    """What assigning does to the order of parts."""
+    nn = library.nn
+    m.late = None
+    m.a = nn.Parameter(library.ones(1))
+    m.b = nn.Parameter(library.ones(1))
+    m.late = nn.Parameter(library.ones(1))
+    m.register_parameter("kept", None)
+    m.c = nn.Parameter(library.ones(1))
+    m.kept = nn.Parameter(library.ones(1))
+    m.a = None
+    m.a = nn.Parameter(library.ones(1))
+    m.register_buffer("mask", library.ones(1))
+    m.register_buffer("other", library.ones(1))
+    m.mask = nn.Parameter(library.ones(1))
+    del m.b
+    m.b = nn.Linear(1, 1)
+    return names(m.named_parameters()), names(m.named_buffers()), names(m.named_modules()), list(m.state_dict())
+
+
+def test_parts_are_in_pytorchs_order_whatever_is_assigned(torch):
+    assert assignments(nn.Module(), tl) == assignments(torch.nn.Module(), torch)
 
 
 @pytest.mark.parametrize("register", ["register_parameter", "register_buffer", "register_module"])
@@ -189,6 +239,96 @@ def test_a_hook_may_remove_itself():
     m.register_forward_hook(lambda module, inputs, output: calls.append(-output))
     m(1), m(2)
     assert calls == [1, -1, -2]
+
+
+def test_hooks_may_see_keyword_arguments_and_stand_in_front():
+    class Scale(nn.Module):
+        def forward(self, x, by=1):
+            return x * by
+
+    m, order = Scale(), []
+    m.register_forward_pre_hook(lambda module, args: order.append("second"))
+    m.register_forward_pre_hook(
+        lambda module, args, kwargs: order.append("first") or (args, {"by": 5}), prepend=True, with_kwargs=True
+    )
+    m.register_forward_hook(lambda module, args, kwargs, output: (output, kwargs["by"]), with_kwargs=True)
+    assert m(2, by=3) == (10, 5) and order == ["first", "second"]
+
+
+class TwoIn(nn.Module):
+    def forward(self, x, ids, y):
+        return x * y, x + y
+
+
+def test_backward_hooks_see_and_replace_the_gradients():
+    m, seen = TwoIn(), []
+    handle = m.register_full_backward_hook(lambda module, gi, go: seen.append((gi, go)) or (gi[0] * 10, None, gi[2]))
+    x, y = tl.tensor([2.0, 3.0], requires_grad=True), tl.tensor([5.0, 7.0], requires_grad=True)
+    product, total = m(x * 1, tl.arange(2), y)
+    (product * 2 + total).sum().backward()
+    (gi, go) = seen[0]
+    assert [None if g is None else g.tolist() for g in gi] == [[11.0, 15.0], None, [5.0, 7.0]]
+    assert [g.tolist() for g in go] == [[2.0, 2.0], [1.0, 1.0]]
+    assert x.grad.tolist() == [110.0, 150.0] and y.grad.tolist() == [5.0, 7.0]
+    handle.remove()
+    m(x, None, y)[0].sum().backward()
+    assert len(seen) == 1
+
+
+def backward_hooks(library, numbers):
+    """Gradients and what hooks saw, in a network with a layer whose input needs no gradient."""
+    m = library.nn.Sequential(library.nn.Linear(3, 4), library.nn.Tanh(), library.nn.Linear(4, 2)).double()
+    m.load_state_dict({name: library.tensor(x) for name, x in numbers.items()})
+    seen = []
+    for layer in m:
+        layer.register_full_backward_hook(lambda module, gi, go: seen.extend([*gi, *go]))
+    m[1].register_full_backward_hook(lambda module, gi, go: (gi[0] * 2,))
+    m(library.tensor(np.linspace(-1, 1, 6).reshape(2, 3))).sum().backward()
+    return [None if x is None else x.detach().numpy() for x in (*seen, *(p.grad for p in m.parameters()))]
+
+
+@pytest.mark.filterwarnings("ignore:Full backward hook is firing")
+def test_backward_hooks_are_pytorchs(torch):
+    m = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)).double()
+    numbers = {name: x.numpy() for name, x in m.state_dict().items()}
+    ours, theirs = backward_hooks(tl, numbers), backward_hooks(torch, numbers)
+    for a, b in zip(ours, theirs, strict=True):
+        assert (a is None) == (b is None)
+        if a is not None:
+            np.testing.assert_allclose(a, b, atol=1e-12)
+
+
+def test_backward_hooks_are_called_when_the_gradient_is_differentiated_again():
+    m, seen = nn.Tanh(), []
+    m.register_full_backward_hook(lambda module, gi, go: seen.append(gi[0]))
+    x = tl.tensor([0.3], dtype=tl.float64, requires_grad=True)
+    (g,) = tl.grad(m(x).sum(), x, create_graph=True)
+    (second,) = tl.grad(g.sum(), x)
+    assert seen[0].item() == pytest.approx(1 - math.tanh(0.3) ** 2)
+    assert second.item() == pytest.approx(-2 * math.tanh(0.3) * (1 - math.tanh(0.3) ** 2))
+
+
+def test_a_backward_hook_refuses():
+    m = nn.Identity()
+    m.register_full_backward_hook(lambda module, gi, go: (tl.ones(7),))
+    y = m(tl.ones(2, requires_grad=True))
+    shapes = r"gave gradients of the shapes \[\(7,\)\]; expected \[\(2,\)\], those of the inputs"
+    with pytest.raises(RuntimeError, match=f"the hook of Identity {shapes}"):
+        y.sum().backward()
+    with pytest.raises(TypeError, match="output must be a Tensor or a tuple of Tensors, not dict"):
+        m({"a": 1})
+
+
+def test_a_write_through_a_watched_tensor_is_noticed():
+    m = nn.Identity()
+    m.register_full_backward_hook(lambda module, gi, go: None)
+    x, y = tl.ones(2, requires_grad=True), tl.ones(2, requires_grad=True)
+    a = m(x)
+    loss = (a * a * y).sum()
+    with tl.no_grad():
+        x.fill_(3.0)
+    with pytest.raises(RuntimeError, match="written in place"):
+        loss.backward()
 
 
 def test_train_and_eval_reach_all_modules():
@@ -305,6 +445,30 @@ def test_loading_between_forward_and_backward_is_noticed():
         loss.backward()
 
 
+def test_state_dict_into_a_dictionary_and_with_the_parameters_themselves():
+    m, into = nn.Linear(1, 1), {"a": 1}
+    assert m.state_dict(destination=into, prefix="b.") is into and list(into) == ["a", "b.weight", "b.bias"]
+    assert m.state_dict(keep_vars=True)["weight"] is m.weight
+
+
+def test_load_state_dict_may_take_over_the_tensors():
+    m, state = Tied(), Tied().double().state_dict()
+    weight = m.wte.weight
+    loss = m(tl.tensor([0])).sum()
+    assert m.load_state_dict(state, assign=True) == ([], [])
+    assert m.wte.weight is weight and weight.dtype == tl.float64 and weight.requires_grad
+    assert weight.array is state["head.weight"].array
+    with pytest.raises(RuntimeError, match="written in place"):
+        loss.backward()
+
+
+def test_modules_are_not_pickled():
+    with pytest.raises(TypeError, match=r"a Linear is not pickled: save its numbers, save\(module\.state_dict"):
+        pickle.dumps(nn.Linear(1, 1))
+    with pytest.raises(TypeError, match="a Linear is not pickled"):
+        copy.copy(nn.Linear(1, 1))
+
+
 def test_deepcopy_keeps_ties_and_cuts_from_the_original():
     m = Tied()
     twin = copy.deepcopy(m)
@@ -345,6 +509,45 @@ def test_module_list():
         m.append(1)
 
 
+def build(nn):
+    """What lists do, told by the names of parameters: the same in both libraries."""
+    layer = lambda *shape: nn.Linear(*shape, bias=False)
+    row, several = nn.Sequential(layer(1, 2), layer(2, 3), layer(3, 4)), nn.ModuleList([layer(1, 1)])
+    seen = [list(row[1:].state_dict()), list(row[-1:].state_dict())]
+    row.insert(1, layer(2, 2))
+    row.extend([layer(4, 5)])
+    row[0] = layer(1, 7)
+    seen.append([(name, tuple(x.shape)) for name, x in row.state_dict().items()])
+    seen.append(tuple(row.pop(-1).weight.shape))
+    del row[1]
+    seen.append(list((row + nn.Sequential(layer(1, 1))).state_dict()))
+    several += [layer(2, 2), layer(3, 3)]
+    seen.append([(name, tuple(x.shape)) for name, x in several[1:].state_dict().items()])
+    seen.append([(name, tuple(x.shape)) for name, x in (several + nn.ModuleList([layer(9, 9)])).state_dict().items()])
+    return [*seen, tuple(several.pop(0).weight.shape), list(several.state_dict()), len(several), len(row)]
+
+
+def test_lists_are_pytorchs(torch):
+    assert build(nn) == build(torch.nn)
+
+
+def test_parameters_in_lists_and_dictionaries():
+    m = nn.Module()
+    m.several = nn.ParameterList([tl.ones(2), nn.Parameter(tl.ones(3))])
+    m.several.append(tl.ones(4))
+    m.named = nn.ParameterDict({"left": tl.ones(5)})
+    m.named["right"] = nn.Parameter(tl.ones(6))
+    expected = {"several.0": 2, "several.1": 3, "several.2": 4, "named.left": 5, "named.right": 6}
+    assert {name: len(p) for name, p in m.named_parameters()} == expected
+    assert [len(p) for p in m.several[1:]] == [3, 4] and m.several[-1] is m.several[2] and len(m.several) == 3
+    m.several[0] = tl.ones(7)
+    assert len(m.several[0]) == 7 and type(m.several[0]) is nn.Parameter
+    assert "left" in m.named and list(m.named) == ["left", "right"] and len(m.named.pop("left")) == 5
+    assert m.named.get("left") is None and list(m.named.keys()) == ["right"]
+    with pytest.raises(TypeError, match="'3' of ParameterList must be a Parameter, not int"):
+        m.several.append(1)
+
+
 def test_module_dict():
     a, b = nn.Linear(1, 1), nn.ReLU()
     m = nn.ModuleDict({"a": a})
@@ -358,23 +561,31 @@ def test_module_dict():
         m["c"]
 
 
-def test_repr():
+def modules_to_show(nn, library):
     class Block(nn.Module):
         def __init__(self):
+            super().__init__()
             self.ln = nn.LayerNorm(4)
-            self.gain = nn.Parameter(tl.ones(4))
+            self.gain = nn.Parameter(library.ones(4))
+            self.register_module("nothing", None)
 
-    m = nn.ModuleDict({"h": nn.ModuleList(Block() for _ in range(3)), "drop": nn.Dropout(0.1)})
-    assert repr(m).splitlines() == [
-        "ModuleDict(",
-        "  (h): ModuleList(",
-        "    (0-2): 3 x Block(gain: (4,)",
-        "      (ln): LayerNorm((4,), eps=1e-05, elementwise_affine=True, bias=True)",
-        "    )",
-        "  )",
-        "  (drop): Dropout(p=0.1)",
-        ")",
+        def extra_repr(self):
+            return "width=4"
+
+    return [
+        nn.ModuleDict({"h": nn.ModuleList(Block() for _ in range(3)), "drop": nn.Identity()}),
+        nn.ModuleList([nn.ReLU(), nn.Tanh(), nn.Tanh()]),
+        nn.Sequential(nn.ReLU(), nn.ReLU()),
+        nn.ModuleList(),
+        nn.Sequential(),
+        nn.Module(),
     ]
+
+
+def test_repr(torch):
+    assert list(map(repr, modules_to_show(nn, tl))) == list(map(repr, modules_to_show(torch.nn, torch)))
+    lines = ["ParameterList(", "  (0): Parameter containing: [float32 of size 2x3]", ")"]
+    assert repr(nn.ParameterList([tl.ones(2, 3)])).splitlines() == lines
 
 
 @pytest.mark.parametrize(
@@ -523,6 +734,28 @@ def test_linear_starts_uniform(layer, bound):
         assert 0.95 * bound < abs(p.detach().array).max() <= bound
 
 
+@pytest.mark.parametrize("shape", [(5, 3), (3, 5), (4, 4), (2, 3, 2)])
+def test_orthogonal(shape):
+    w = nn.init.orthogonal_(nn.Parameter(tl.empty(shape, dtype=tl.float64)), gain=3).detach().numpy()
+    w = w.reshape(shape[0], -1)
+    product = w @ w.T if w.shape[0] <= w.shape[1] else w.T @ w
+    np.testing.assert_allclose(product, 9 * np.eye(len(product)), atol=1e-12)
+
+
+def test_orthogonal_favours_no_sign():
+    assert nn.init.orthogonal_(tl.empty(0, 3)).shape == (0, 3)
+    draws = [nn.init.orthogonal_(tl.empty(2, 2)).numpy()[0, 0] for _ in range(400)]
+    assert 120 < sum(x > 0 for x in draws) < 280
+
+
+def test_eye():
+    p = nn.Parameter(tl.zeros(2, 3))
+    assert nn.init.eye_(p) is p and p.tolist() == [[1, 0, 0], [0, 1, 0]] and p.requires_grad
+    for fill in (nn.init.eye_, nn.init.orthogonal_):
+        with pytest.raises(ValueError, match=r"^(eye_|orthogonal_): expected .* not shape \(3,\)"):
+            fill(tl.zeros(3))
+
+
 def test_initial_values_come_from_the_generator():
     draw = lambda: nn.init.trunc_normal_(tl.empty(100), generator=tl.Generator().manual_seed(3)).tolist()
     assert draw() == draw()
@@ -535,7 +768,7 @@ def test_gains_are_pytorchs(torch):
 
 
 def test_init_refuses():
-    with pytest.raises(ValueError, match="'softplus' is not one of linear, sigmoid"):
+    with pytest.raises(ValueError, match="'softplus' is not one of linear, conv1d"):
         nn.init.calculate_gain("softplus")
     with pytest.raises(ValueError, match=r"need a weight of shape \(out, in, …\), not \(3,\)"):
         nn.init.xavier_normal_(tl.empty(3))
@@ -590,6 +823,56 @@ def test_a_norm_that_is_not_finite_can_be_an_error():
     parameters = with_gradients([np.array([1.0, np.inf])])
     assert nn.utils.clip_grad_norm_(parameters, 1.0).item() == math.inf
     np.testing.assert_array_equal(parameters[0].grad, [0, np.nan])  # as in PyTorch
+
+
+def test_norms_of_float16_are_in_float32():
+    p = nn.Parameter(tl.zeros(70_000, dtype=tl.float16))
+    p.grad = tl.full((70_000,), 300.0, dtype=tl.float16)  # its square is more than float16 holds
+    norm = nn.utils.clip_grad_norm_([p], 1.0)
+    assert norm.dtype == tl.float32 and norm.item() == pytest.approx(300 * math.sqrt(70_000), rel=1e-5)
+    assert p.grad.dtype == tl.float16 and p.grad[0].item() == pytest.approx(70_000**-0.5, rel=3e-3)
+
+
+def test_norm_and_clipping_by_themselves(torch):
+    ours, theirs = with_gradients(ARRAYS), [torch.nn.Parameter(torch.zeros(a.shape).double()) for a in ARRAYS]
+    for q, a in zip(theirs, ARRAYS, strict=True):
+        q.grad = torch.tensor(a)
+    a, b = (library.nn.utils.get_total_norm([p.grad for p in ps], 3) for library, ps in ((tl, ours), (torch, theirs)))
+    np.testing.assert_allclose(a, b, rtol=1e-12)
+    nn.utils.clip_grads_with_norm_(ours, 0.5, a), torch.nn.utils.clip_grads_with_norm_(theirs, 0.5, b)
+    for p, q in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(p.grad, q.grad, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"batch_first": True}, {"padding_side": "left", "padding_value": -1.0}], ids=str
+)
+@pytest.mark.parametrize("shapes", [[(2,), (4,), (1,)], [(0, 3), (2, 3)], [(3, 2, 2)]], ids=str)
+def test_pad_sequence_is_pytorchs(torch, options, shapes):
+    arrays = [np.random.default_rng(0).standard_normal(shape) for shape in shapes]
+    ours = [tl.tensor(x, requires_grad=True) for x in arrays]
+    theirs = [torch.tensor(x, requires_grad=True) for x in arrays]
+    a = nn.utils.rnn.pad_sequence(ours, **options)
+    b = torch.nn.utils.rnn.pad_sequence(theirs, **options)
+    np.testing.assert_array_equal(a.detach(), b.detach())
+    (a * a).sum().backward(), (b * b).sum().backward()
+    for x, y in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(x.grad, y.grad)
+    ids = nn.utils.rnn.pad_sequence([tl.arange(2), tl.arange(3)], padding_value=-100)
+    assert ids.dtype == tl.int64 and ids.tolist() == [[0, 0], [1, 1], [-100, 2]]
+
+
+def test_pad_sequence_refuses():
+    with pytest.raises(ValueError, match=r"all of one shape but for the first dimension, not \[\(2,\), \(2, 3\)\]"):
+        nn.utils.rnn.pad_sequence([tl.ones(2), tl.ones(2, 3)])
+    with pytest.raises(ValueError, match="expected one sequence at least"):
+        nn.utils.rnn.pad_sequence([])
+    with pytest.raises(ValueError, match="padding_side is 'left' or 'right', not 'both'"):
+        nn.utils.rnn.pad_sequence([tl.ones(2)], padding_side="both")
+
+
+def test_skip_init():
+    assert nn.utils.skip_init(nn.Linear, 2, 3, bias=False).weight.shape == (3, 2)
 
 
 def test_clip_grad_value():

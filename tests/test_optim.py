@@ -8,7 +8,7 @@ import pytest
 
 import tensorlite as tl
 from tensorlite import nn
-from tensorlite.optim import SGD, AdamW, Optimizer
+from tensorlite.optim import SGD, Adam, AdamW, Lion, Muon, Optimizer
 from tensorlite.optim.lr_scheduler import LambdaLR, warmup_constant, warmup_cosine, warmup_linear
 
 SHAPES = [(3, 4), (70_000,), (), (0, 2)]  # less and more than a block, one number, none
@@ -46,7 +46,16 @@ CASES = [
     ("AdamW", {}),
     ("AdamW", {"lr": 0.1, "betas": (0.5, 0.9), "eps": 0.1, "weight_decay": 0.3}),
     ("AdamW", {"lr": 0.1, "weight_decay": 0}),
+    ("AdamW", {"lr": 0.1, "amsgrad": True, "betas": (0.5, 0.6)}),
+    ("AdamW", {"lr": 0.1, "maximize": True}),
+    ("Adam", {}),
+    ("Adam", {"lr": 0.1, "weight_decay": 0.3}),
+    ("Adam", {"lr": 0.1, "weight_decay": 0.3, "maximize": True, "amsgrad": True}),
+    ("Adam", {"lr": 0.1, "maximize": True}),
+    ("Adam", {"lr": 0.1, "weight_decay": 0.3, "decoupled_weight_decay": True}),
     ("SGD", {}),
+    ("SGD", {"lr": 0.1, "maximize": True}),
+    ("SGD", {"lr": 0.1, "maximize": True, "weight_decay": 0.3, "momentum": 0.9, "dampening": 0.1}),
     ("SGD", {"lr": 0.1, "weight_decay": 0.3}),
     ("SGD", {"lr": 0.1, "momentum": 0.9, "dampening": 0.4, "weight_decay": 0.3}),
     ("SGD", {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.3}),
@@ -57,6 +66,8 @@ CASES = [
 def test_twenty_steps_are_pytorchs(torch, name, options):
     ours = parameters()
     theirs = [torch.nn.Parameter(torch.tensor(p.detach().numpy())) for p in ours]
+    common = {"foreach": None, "fused": None}  # taken, since they change no number
+    options = options | common
     a, b = getattr(tl.optim, name)(ours, **options), getattr(torch.optim, name)(theirs, **options)
     for step in range(20):
         set_gradients(ours, step)
@@ -87,6 +98,51 @@ def test_adamw_is_the_formula_of_its_docstring():
     np.testing.assert_allclose(params[1].detach(), p, rtol=1e-12, atol=1e-12)
 
 
+def test_lion_is_the_formula_of_its_docstring():
+    lr, beta1, beta2, decay = 0.1, 0.8, 0.9, 0.2
+    params = parameters()
+    optimizer = Lion(params, lr, (beta1, beta2), decay)
+    p, m = params[1].detach().clone().numpy(), 0.0
+    for t in range(10):
+        set_gradients(params, t)
+        g = params[1].grad.numpy()
+        p = p - lr * decay * p - lr * np.sign(beta1 * m + (1 - beta1) * g)
+        m = beta2 * m + (1 - beta2) * g
+        optimizer.step()
+    np.testing.assert_allclose(params[1].detach(), p, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(4, 7), (7, 4), (3, 3), (1, 5)])
+@pytest.mark.parametrize("nesterov", [True, False])
+@pytest.mark.parametrize("adjust", [None, "original", "match_rms_adamw"])
+def test_muon_is_the_formula_of_its_docstring(shape, nesterov, adjust):
+    lr, decay, momentum, (a, b, c) = 0.1, 0.2, 0.9, (3.4445, -4.7750, 2.0315)
+    w = nn.Parameter(tl.tensor(np.random.default_rng(0).standard_normal(shape)))
+    optimizer = Muon([w], lr, decay, momentum, nesterov, adjust_lr_fn=adjust)
+    p, m, (rows, columns) = w.detach().clone().numpy(), 0.0, shape
+    ratio = 0.2 * math.sqrt(max(shape)) if adjust == "match_rms_adamw" else math.sqrt(max(1, rows / columns))
+    for t in range(4):
+        g = np.random.default_rng(t).standard_normal(shape)
+        w.grad = tl.tensor(g)
+        optimizer.step()
+        m = momentum * m + (1 - momentum) * g
+        u, s, v = np.linalg.svd(momentum * m + (1 - momentum) * g if nesterov else m, full_matrices=False)
+        s = s / np.linalg.norm(s)
+        for _ in range(5):
+            s = a * s + b * s**3 + c * s**5
+        p = p - lr * decay * p - lr * ratio * (u * s) @ v
+    np.testing.assert_allclose(w.detach(), p, rtol=1e-10, atol=1e-10)
+
+
+def test_muon_of_nothing_and_in_float16():
+    empty, half, still = (nn.Parameter(tl.ones(*s, dtype=tl.float16)) for s in ((0, 3), (2, 3), (2, 2)))
+    for p in (empty, half, still):
+        p.grad = p.detach().clone()
+    still.grad.zero_()
+    Muon([empty, half, still], lr=0.1, weight_decay=0).step()
+    assert half.dtype == tl.float16 and (half < 1).all() and (still == 1).all()
+
+
 def test_a_state_of_pytorchs_can_be_loaded(torch):
     p, q = nn.Parameter(tl.ones(3)), torch.nn.Parameter(torch.ones(3))
     theirs = torch.optim.AdamW([q], lr=0.5)
@@ -102,8 +158,16 @@ def test_a_state_of_pytorchs_can_be_loaded(torch):
 
 # How it is done ----------------------------------------------------------------------------------------
 
+MAKES = {
+    "AdamW": AdamW,
+    "Adam": lambda p: Adam(p, weight_decay=0.1, amsgrad=True),
+    "Lion": Lion,
+    "SGD": lambda p: SGD(p, momentum=0.9, nesterov=True),
+}
+EVERY = pytest.mark.parametrize("make", MAKES.values(), ids=MAKES)
 
-@pytest.mark.parametrize("make", [AdamW, lambda p: SGD(p, momentum=0.9, nesterov=True)], ids=["AdamW", "SGD"])
+
+@EVERY
 def test_a_step_writes_in_place_and_takes_no_memory(make):
     p = nn.Parameter(tl.zeros(1_000_000))
     p.grad = tl.ones(1_000_000)
@@ -120,7 +184,7 @@ def test_a_step_writes_in_place_and_takes_no_memory(make):
     assert (p.grad == 1).all()
 
 
-@pytest.mark.parametrize("make", [AdamW, lambda p: SGD(p, momentum=0.9)], ids=["AdamW", "SGD"])
+@EVERY
 def test_memory_that_does_not_lie_in_order_is_updated_too(make):
     x = np.random.default_rng(0).standard_normal((300, 400))
     straight, transposed = nn.Parameter(tl.tensor(x)), nn.Parameter(tl.from_numpy(x.T.copy().T))
@@ -205,6 +269,13 @@ REFUSED = {
     r"AdamW: a parameter of shape \(2,\) appears twice": lambda p: AdamW([p, p]),
     "appears twice; give each once": lambda p: AdamW([{"params": [p]}, {"params": [p]}]),
     "AdamW: cannot optimise the result of multiply, only leaves": lambda p: AdamW([p * 2]),
+    "Adam: eps must be at least 0, not -1": lambda p: Adam([p], eps=-1),
+    "Lion: lr must be at least 0, not -1": lambda p: Lion([p], lr=-1),
+    r"Lion: betas\[1\] must be at least 0 and less than 1, not 2": lambda p: Lion([p], betas=(0.9, 2)),
+    "Muon: momentum must be at least 0, not -1": lambda p: Muon([p], momentum=-1),
+    r"Muon: a parameter has shape \(2,\), and only matrices": lambda p: Muon([p]),
+    "Muon: expected three ns_coefficients and ns_steps": lambda p: Muon([nn.Parameter(tl.ones(2, 2))], ns_steps=100),
+    "Muon: adjust_lr_fn is None, 'original' or": lambda p: Muon([nn.Parameter(tl.ones(2, 2))], adjust_lr_fn="x"),
     "SGD: lr must be at least 0, not -1": lambda p: SGD([p], lr=-1),
     "SGD: momentum must be at least 0, not -1": lambda p: SGD([p], momentum=-1),
     "SGD: nesterov needs a momentum above 0 and no dampening, not momentum=0": lambda p: SGD([p], nesterov=True),
@@ -222,16 +293,41 @@ def test_what_is_no_parameter_is_refused():
         AdamW(nn.Parameter(tl.ones(2)))
     with pytest.raises(TypeError, match="can optimise only Tensors, not float"):
         SGD([1.0])
-    with pytest.raises(NotImplementedError, match="amsgrad=True is not supported"):
-        AdamW([nn.Parameter(tl.ones(2))], amsgrad=True)
-    with pytest.raises(NotImplementedError, match="Optimizer has no check"):
-        Optimizer([nn.Parameter(tl.ones(2))], {})
+    with pytest.raises(NotImplementedError, match="AdamW: differentiable=True is not supported"):
+        AdamW([nn.Parameter(tl.ones(2))], differentiable=True)
+    p = nn.Parameter(tl.ones(2))
+    p.grad = tl.ones(2)
+    with pytest.raises(NotImplementedError, match="Optimizer has no update"):
+        Optimizer([p], {}).step()
+
+
+class Plain(Optimizer):
+    """Written as for PyTorch: a step of its own, over the groups."""
+
+    def __init__(self, params, lr):
+        super().__init__(params, {"lr": lr})
+
+    @tl.no_grad()
+    def step(self, closure=None):
+        for group in self.param_groups:
+            for p in group["params"]:
+                state = self.state[p]
+                state["step"] = state.get("step", 0) + 1
+                p.data.add_(p.grad, alpha=-group["lr"])
+
+
+def test_an_optimiser_written_for_pytorch_works():
+    p = nn.Parameter(tl.ones(2))
+    optimizer = Plain([p], lr=0.5)
+    p.grad = tl.ones(2)
+    optimizer.step()
+    assert p.tolist() == [0.5, 0.5] and optimizer.state_dict()["state"] == {0: {"step": 1}}
 
 
 # State -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("make", [AdamW, lambda p: SGD(p, momentum=0.9)], ids=["AdamW", "SGD"])
+@EVERY
 def test_training_goes_on_with_the_same_bits_after_save_and_load(make, tmp_path):
     straight = parameters()
     train(straight, make(straight), range(10))

@@ -1,7 +1,8 @@
 """Neural networks: modules with parameters, the layers of a GPT, and how to start and clip them."""
 
 from . import functional, init, utils
-from .container import ModuleDict, ModuleList, Sequential
+from .attention import MultiheadAttention
+from .container import ModuleDict, ModuleList, ParameterDict, ParameterList, Sequential
 from .layers import (
     GELU,
     CrossEntropyLoss,
@@ -18,7 +19,8 @@ from .layers import (
     Softmax,
     Tanh,
 )
-from .module import Module, Parameter
+from .module import Module
+from .parameter import Parameter
 
 __all__ = [
     "CrossEntropyLoss",
@@ -33,7 +35,10 @@ __all__ = [
     "Module",
     "ModuleDict",
     "ModuleList",
+    "MultiheadAttention",
     "Parameter",
+    "ParameterDict",
+    "ParameterList",
     "ReLU",
     "Sequential",
     "SiLU",

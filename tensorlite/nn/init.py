@@ -10,6 +10,8 @@ import math
 from statistics import NormalDist
 from typing import Any
 
+from ..creation import eye
+from ..device import xp
 from ..mode import no_grad
 from ..tensor import Tensor
 
@@ -59,6 +61,34 @@ def ones_(tensor: Tensor) -> Tensor:
     return constant_(tensor, 1.0)
 
 
+@no_grad()
+def eye_(tensor: Tensor) -> Tensor:
+    """The identity matrix, or as much of it as fits."""
+    if tensor.ndim != 2:
+        raise ValueError(f"eye_: expected a matrix, not shape {tensor.shape}")
+    return tensor.copy_(eye(*tensor.shape, dtype=tensor.dtype, device=tensor.device))
+
+
+@no_grad()
+def orthogonal_(tensor: Tensor, gain: float = 1, generator: Any = None) -> Tensor:
+    """As a matrix (out, in · …): rows, or columns if there are fewer, of length `gain` and at right angles, with
+    every such matrix equally likely.
+
+    Saxe et al., Exact solutions to the nonlinear dynamics of learning in deep linear neural networks, 2014.
+    """
+    if tensor.ndim < 2:
+        raise ValueError(f"orthogonal_: expected two dimensions or more, not shape {tensor.shape}")
+    x = tensor.normal_(generator=generator).array
+    if not x.size:
+        return tensor
+    x = x.reshape(len(x), -1).astype(x.dtype if x.dtype == "float64" else "float32", copy=False)
+    wide = x.shape[0] < x.shape[1]
+    q, r = xp(x).linalg.qr(x.T if wide else x)
+    q *= gain * xp(x).sign(xp(x).diagonal(r))  # else the signs that QR chooses would favour some matrices
+    tensor.array[...] = (q.T if wide else q).reshape(tensor.shape)
+    return tensor
+
+
 def xavier_uniform_(tensor: Tensor, gain: float = 1.0, generator: Any = None) -> Tensor:
     """Uniform, with the variance of `xavier_normal_`."""
     bound = math.sqrt(3) * _xavier_std(tensor, gain)
@@ -98,8 +128,9 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
     param  the slope of "leaky_relu" below 0, by default 0.01
     """
     slope = 0.01 if param is None else param
+    layers = ("linear", *(f"conv{what}{n}d" for n in (1, 2, 3) for what in ("", "_transpose")))
     gains = {
-        "linear": 1.0,
+        **dict.fromkeys(layers, 1.0),
         "sigmoid": 1.0,
         "tanh": 5 / 3,
         "relu": math.sqrt(2),

@@ -1,52 +1,29 @@
 """Module: a computation that owns parameters, and may be made of other modules.
 
-There is no registry. A Parameter, a buffer or a Module is an ordinary attribute, found by looking through
-`vars(self)`, in the order of definition. So reading one costs what Python's attributes cost, replacing one
-replaces it, and what you see in the debugger is all there is.
+A Parameter, a buffer or a Module is an ordinary attribute, so reading one costs what Python's attributes cost, and
+what you see in the debugger is all there is. Which attributes are what stands in `_kinds`, a dictionary of their
+names in the order of definition; assigning and deleting keep it.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import groupby
-from typing import Any, NamedTuple, Self, TypeVar
+from typing import Any, NoReturn, Self, TypeVar
 
 import numpy as np
 
-from ..autograd import Handle
 from ..dtype import is_floating
-from ..tensor import Tensor, array_of, share, written
+from ..tensor import Tensor, written
+from .hooks import Hooked
+from .parameter import Parameter
+from .state import IncompatibleKeys, load
 from .utils import clear_gradients
 
 M = TypeVar("M")
 
 
-class Parameter(Tensor):
-    """A Tensor that a Module learns. As an attribute of a Module it is one of its `parameters()`.
-
-    It shares the memory of `data` if that is a Tensor.
-    """
-
-    def __init__(self, data: Any, requires_grad: bool = True):
-        if isinstance(data, Tensor):
-            self.array = data.array
-            share(self, data)
-        else:
-            super().__init__(data)
-        self.requires_grad = requires_grad
-
-    def __repr__(self) -> str:
-        return "Parameter containing:\n" + super().__repr__()
-
-
-class IncompatibleKeys(NamedTuple):
-    """What `load_state_dict(strict=False)` left alone."""
-
-    missing_keys: list[str]
-    unexpected_keys: list[str]
-
-
-class Module:
+class Module(Hooked):
     """The base class of everything with parameters: define them in `__init__`, and `forward`; call the instance.
 
         >>> class Scale(Module):
@@ -62,24 +39,12 @@ class Module:
     training  whether dropout drops: set for a module and all within it by `train()` and `eval()`
     """
 
-    # Defaults on the class: there is nothing that __init__ must do, so forgetting super().__init__() is no error.
-    training: bool = True
-    _buffers: Mapping[str, bool] = {}  # the names of buffers -> whether they belong to the state_dict
-    _pre_hooks: list[Callable] | tuple[()] = ()
-    _hooks: list[Callable] | tuple[()] = ()
+    training: bool
 
-    def __call__(self, *inputs: Any, **options: Any) -> Any:
-        if not (self._hooks or self._pre_hooks):
-            return self.forward(*inputs, **options)
-        for hook in tuple(self._pre_hooks):
-            changed = hook(self, inputs)
-            if changed is not None:
-                inputs = changed if isinstance(changed, tuple) else (changed,)
-        output = self.forward(*inputs, **options)
-        for hook in tuple(self._hooks):
-            changed = hook(self, inputs, output)
-            output = output if changed is None else changed
-        return output
+    def __init__(self) -> None:
+        self.training = True
+        self._kinds: dict[str, type] = {}  # the names of parts -> Parameter, Module, or Tensor for a buffer
+        self._transient: set[str] = set()  # the buffers that do not belong to the state_dict
 
     def _no_forward(self, *inputs: Any) -> Any:
         raise NotImplementedError(f"{type(self).__name__} has no forward(); define there what it computes")
@@ -89,7 +54,7 @@ class Module:
     # What it is made of ----------------------------------------------------------------------------
 
     def register_parameter(self, name: str, param: Parameter | None) -> None:
-        """The same as `self.name = param`."""
+        """The same as `self.name = param`; with None the name is kept for a Parameter that comes later."""
         self._define(name, param, Parameter)
 
     def register_module(self, name: str, module: Module | None) -> None:
@@ -104,29 +69,61 @@ class Module:
         persistent  whether it belongs to the `state_dict`
         """
         self._define(name, tensor, Tensor)
-        self._buffers = {**self._buffers, name: persistent}
+        self._transient.discard(name)
+        if not persistent:
+            self._transient.add(name)
 
     def _define(self, name: str, member: Any, kind: type) -> None:
         if member is not None and not isinstance(member, kind):
             raise TypeError(f"{name!r} of {type(self).__name__} must be a {kind.__name__}, not {type(member).__name__}")
-        if not name or "." in name:
+        if not isinstance(name, str) or not name or "." in name:
             raise KeyError(f"{name!r} cannot name a part of {type(self).__name__}: a name is not empty and has no dot")
-        if hasattr(self, name) and not (name in vars(self) and isinstance(vars(self)[name], kind | None)):
+        if hasattr(self, name) and self._part_kinds().get(name) is not kind:
             raise KeyError(f"{type(self).__name__} already has an attribute {name!r}; choose another name")
+        self._part_kinds()[name] = kind
         vars(self)[name] = member
 
-    def _own_parameters(self) -> Iterator[tuple[str, Parameter]]:
-        return ((name, x) for name, x in vars(self).items() if isinstance(x, Parameter))
+    def _part_kinds(self) -> dict[str, type]:
+        try:
+            return vars(self)["_kinds"]
+        except KeyError:
+            raise AttributeError(
+                f"{type(self).__name__}: super().__init__() must be called before parameters, buffers or modules are "
+                "assigned"
+            ) from None
 
-    def _own_buffers(self) -> Iterator[tuple[str, Tensor]]:
-        return ((name, x) for name in self._buffers if isinstance(x := vars(self).get(name), Tensor))
+    def __setattr__(self, name: str, value: Any) -> None:
+        kind = Parameter if isinstance(value, Parameter) else Module if isinstance(value, Module) else None
+        kinds = self._part_kinds() if kind else vars(self).get("_kinds", {})
+        before = kinds.get(name)
+        if kind and kind is not before:
+            kinds.pop(name, None)  # as in PyTorch it moves to the end
+            kinds[name] = kind
+        elif before and value is not None and not isinstance(value, before):
+            what, remedy = "buffer", "a Tensor"
+            if before is Parameter:
+                what, remedy = "Parameter", "Parameter(x), or copy numbers into it: with no_grad(): p.copy_(x)"
+            elif before is Module:
+                what, remedy = "Module", "a Module"
+            raise TypeError(
+                f"{name!r} of {type(self).__name__} is a {what}, and cannot become a {type(value).__name__}; assign "
+                f"{remedy}, or None"
+            )
+        object.__setattr__(self, name, value)
 
-    def _own_modules(self) -> Iterator[tuple[str, Module]]:
-        return ((name, x) for name, x in vars(self).items() if isinstance(x, Module))
+    def __delattr__(self, name: str) -> None:
+        object.__delattr__(self, name)
+        vars(self).get("_kinds", {}).pop(name, None)
+
+    def _own(self, kind: type[M]) -> Iterator[tuple[str, M]]:
+        """Its parameters, buffers (Tensor) or modules; not what is None."""
+        members = vars(self)
+        named = [name for name, k in self._kinds.items() if k is kind]
+        return ((name, members[name]) for name in named if members.get(name) is not None)
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
         """The modules directly within, each once."""
-        return _once(self._own_modules(), True)
+        return _once(self._own(Module), True)
 
     def children(self) -> Iterator[Module]:
         return (module for _, module in self.named_children())
@@ -137,7 +134,7 @@ class Module:
 
     def _tree(self, path: str) -> Iterator[tuple[str, Module]]:
         yield path, self
-        for name, module in self._own_modules():
+        for name, module in self._own(Module):
             yield from module._tree(_join(path, name))
 
     def modules(self) -> Iterator[Module]:
@@ -148,7 +145,7 @@ class Module:
     ) -> Iterator[tuple[str, Parameter]]:
         """Its parameters and (recurse) those of all modules within. A shared one appears once, under its first
         name, unless remove_duplicate=False."""
-        return self._members(Module._own_parameters, prefix, recurse, remove_duplicate)
+        return self._members(Parameter, prefix, recurse, remove_duplicate)
 
     def parameters(self, recurse: bool = True) -> Iterator[Parameter]:
         return (parameter for _, parameter in self.named_parameters(recurse=recurse))
@@ -156,16 +153,14 @@ class Module:
     def named_buffers(
         self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
     ) -> Iterator[tuple[str, Tensor]]:
-        return self._members(Module._own_buffers, prefix, recurse, remove_duplicate)
+        return self._members(Tensor, prefix, recurse, remove_duplicate)
 
     def buffers(self, recurse: bool = True) -> Iterator[Tensor]:
         return (buffer for _, buffer in self.named_buffers(recurse=recurse))
 
-    def _members(
-        self, own: Callable[[Module], Iterator[tuple[str, M]]], prefix: str, recurse: bool, once: bool
-    ) -> Iterator[tuple[str, M]]:
+    def _members(self, kind: type[M], prefix: str, recurse: bool, once: bool) -> Iterator[tuple[str, M]]:
         modules = self.named_modules(prefix, once) if recurse else [(prefix, self)]
-        return _once(((_join(path, name), x) for path, module in modules for name, x in own(module)), once)
+        return _once(((_join(path, name), x) for path, module in modules for name, x in module._own(kind)), once)
 
     def get_submodule(self, target: str) -> Module:
         """The module at a path such as "h.0.attn"; itself for "". Raises AttributeError if there is none."""
@@ -219,7 +214,7 @@ class Module:
 
     # Where and what its numbers are ----------------------------------------------------------------
 
-    def to(self, *args: Any, dtype: Any = None, device: Any = None) -> Self:
+    def to(self, *args: Any, dtype: Any = None, device: Any = None, non_blocking: bool = False) -> Self:
         """Move parameters and buffers to a device, or to a floating dtype, or both: `.to("cuda")`, `.to(float64)`.
 
         The Parameter objects stay the same, so an optimiser that has them keeps working (its own state stays
@@ -253,8 +248,8 @@ class Module:
     def cpu(self) -> Self:
         return self.to("cpu")
 
-    def cuda(self, device: int = 0) -> Self:
-        return self.to(f"cuda:{device}")
+    def cuda(self, device: Any = None) -> Self:
+        return self.to(f"cuda:{device or 0}" if device is None or isinstance(device, int) else device)
 
     # Its state -------------------------------------------------------------------------------------
 
@@ -262,78 +257,68 @@ class Module:
         """Its parameters and persistent buffers, the Tensors themselves, under every name they have."""
         state: dict[str, Tensor] = {}
         for path, module in self.named_modules(prefix, remove_duplicate=False):
-            kept = [(name, x) for name, x in module._own_buffers() if module._buffers[name]]
-            state |= {_join(path, name): x for name, x in (*module._own_parameters(), *kept)}
+            kept = [(name, x) for name, x in module._own(Tensor) if name not in module._transient]
+            state |= {_join(path, name): x for name, x in (*module._own(Parameter), *kept)}
         return state
 
-    def state_dict(self, *, prefix: str = "") -> dict[str, Tensor]:
+    def state_dict(
+        self, *, destination: dict[str, Tensor] | None = None, prefix: str = "", keep_vars: bool = False
+    ) -> dict[str, Tensor]:
         """Name -> Tensor of all parameters and persistent buffers, in order of definition.
+
+        destination  a dictionary to put them into
+        prefix       stands before each name
+        keep_vars    give the Parameters themselves
 
         The Tensors share memory with the module: what trains on changes them; copy what shall stay. A
         parameter that is shared appears under each of its names.
         """
-        return {name: x.detach() for name, x in self._state(prefix.removesuffix(".")).items()}
+        destination = {} if destination is None else destination
+        for name, x in self._state().items():
+            destination[prefix + name] = x if keep_vars else x.detach()
+        return destination
 
-    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> IncompatibleKeys:
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> IncompatibleKeys:
         """Copy numbers (Tensors or arrays) into the parameters and buffers of the same names.
 
         strict  whether every name must be on both sides; else those that are not are left alone and returned
+        assign  take over the memory, dtype and device of the Tensors instead of copying. The Parameter objects stay
+                the same (PyTorch makes new ones), so that an optimiser that has them keeps working
 
-        Raises RuntimeError that lists all names and shapes that do not fit; then nothing has been copied.
+        Raises RuntimeError that lists all names and shapes that do not fit; then nothing has been loaded.
         """
-        own = self._state()
-        missing = [name for name in own if name not in state_dict]
-        unexpected = [name for name in state_dict if name not in own]
-        found = {name: array_of(state_dict[name]) for name in own if name in state_dict}
-        shapes = [
-            f"{name}: {np.shape(array)} in the state_dict, {own[name].shape} in the module"
-            for name, array in found.items()
-            if np.shape(array) != own[name].shape
-        ]
-        problems = {"of another shape": shapes}
-        if strict:
-            problems = {"only in the module": missing, "only in the state_dict": unexpected, **problems}
-        if any(problems.values()):
-            lists = ["\n    ".join([f"{what}:", *names]) for what, names in problems.items() if names]
-            raise RuntimeError(
-                "\n".join([f"load_state_dict: this does not fit {type(self).__name__}; nothing was loaded", *lists])
-            )
-        for name, array in found.items():
-            own[name].array[...] = Tensor._of(array).to(own[name].device).array
-            written(own[name])
-        return IncompatibleKeys(missing, unexpected)
+        return load(self._state(), state_dict, strict, assign, type(self).__name__)
 
-    # Hooks and words -------------------------------------------------------------------------------
+    def __deepcopy__(self, memo: dict) -> Self:
+        twin = memo[id(self)] = object.__new__(type(self))
+        vars(twin).update(copy.deepcopy(vars(self), memo))
+        return twin
 
-    def register_forward_pre_hook(self, hook: Callable[[Module, tuple], Any]) -> Handle:
-        """Call hook(module, inputs) before `forward`; what it returns, if anything, replaces the inputs.
-        Returns a handle with `remove()`."""
-        return self._hook("_pre_hooks", hook)
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+        raise TypeError(
+            f"a {type(self).__name__} is not pickled: save its numbers, save(module.state_dict(), path), and give them "
+            "to a module that is built anew, module.load_state_dict(load(path))"
+        )
 
-    def register_forward_hook(self, hook: Callable[[Module, tuple, Any], Any]) -> Handle:
-        """Call hook(module, inputs, output) after `forward`; what it returns, if anything, replaces the output.
-        Returns a handle with `remove()`."""
-        return self._hook("_hooks", hook)
-
-    def _hook(self, where: str, hook: Callable) -> Handle:
-        hooks = vars(self).setdefault(where, [])
-        hooks.append(hook)
-        return Handle(hooks, hook)
+    # In words --------------------------------------------------------------------------------------
 
     def extra_repr(self) -> str:
         """What to show of this module beside its name and parts; for subclasses to override."""
-        return ", ".join(f"{name}: {x.shape}" for name, x in self._own_parameters())
+        return ""
+
+    def _parts_repr(self) -> list[str]:
+        """A line, or several with line breaks, for each part."""
+        return [f"({name}): {vars(self).get(name)!r}" for name, kind in self._kinds.items() if kind is Module]
 
     def __repr__(self) -> str:
-        lines = []
-        for (numbered, text), alike in groupby(self._own_modules(), lambda part: (part[0].isdigit(), repr(part[1]))):
-            names = [name for name, _ in alike]
-            labels = [f"({name}): " for name in names]
-            if numbered and len(names) > 1:  # shown once
-                labels = [f"({names[0]}-{names[-1]}): {len(names)} x "]
-            lines += ["  " + label + text.replace("\n", "\n  ") for label in labels]
-        inside = "\n".join(["", *lines, ""]) if lines else ""
-        return f"{type(self).__name__}({self.extra_repr()}{inside})"
+        extra, parts = self.extra_repr(), self._parts_repr()
+        if extra and not parts and "\n" not in extra:
+            return f"{type(self).__name__}({extra})"
+        lines = [line for text in (extra, *parts) for line in text.splitlines()]
+        inside = "\n".join(["", *(f"  {line}" for line in lines), ""]) if lines else ""
+        return f"{type(self).__name__}({inside})"
 
 
 def _join(path: str, name: str) -> str:

@@ -1,4 +1,4 @@
-"""AdamW: steps of about `lr` per element, whatever the size of the gradient."""
+"""Adam and AdamW: steps of about `lr` per element, whatever the size of the gradient."""
 
 from __future__ import annotations
 
@@ -8,19 +8,96 @@ from typing import Any
 
 from ..device import xp
 from ..tensor import Tensor
-from .optimizer import Optimizer, in_blocks, scratch
+from .optimizer import Optimizer, in_blocks, not_differentiable, scratch
 
 
-class AdamW(Optimizer):
-    """Adam with weight decay decoupled from the gradient. With gradient g, at step t:
+class Adam(Optimizer):
+    """With gradient g, at step t:
 
+        g ← g + weight_decay · p         with maximize -g in the place of g
         m ← β₁ m + (1 - β₁) g            average gradient          ("exp_avg")
         v ← β₂ v + (1 - β₂) g²           average squared gradient  ("exp_avg_sq")
-        p ← p - lr · weight_decay · p - lr · m̂ / (sqrt(v̂) + eps)
+        p ← p - lr · m̂ / (sqrt(v̂) + eps)
 
     where m̂ = m / (1 - β₁ᵗ) and v̂ = v / (1 - β₂ᵗ) make up for the averages having started at 0.
 
-    Kingma, Ba, Adam, 2015; Loshchilov, Hutter, Decoupled weight decay regularization, 2019.
+    amsgrad                 the largest v so far in the place of v ("max_exp_avg_sq")
+    decoupled_weight_decay  decay the parameter instead of the gradient: then it is AdamW
+
+    Kingma, Ba, Adam, 2015; Reddi et al., On the convergence of Adam and beyond, 2018.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0,
+        amsgrad: bool = False,
+        *,
+        foreach: bool | None = None,
+        maximize: bool = False,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+        decoupled_weight_decay: bool = False,
+    ):
+        not_differentiable(self, differentiable)
+        settings = dict(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, amsgrad=amsgrad, maximize=maximize)
+        super().__init__(params, dict(**settings, decoupled_weight_decay=decoupled_weight_decay))
+
+    def check(self, group: dict[str, Any]) -> None:
+        self._check_at_least_0(group, "lr", "eps", "weight_decay")
+        self._check_betas(group)
+
+    def update(self, p: Any, g: Any, group: dict[str, Any], state: dict[str, Any]) -> None:
+        names = ["exp_avg", "exp_avg_sq", *(["max_exp_avg_sq"] if group["amsgrad"] else [])]
+        for name in names:
+            if name not in state:
+                state[name] = Tensor._of(xp(p).zeros_like(p))
+        state["step"] = t = int(state.get("step", 0)) + 1
+        beta1, beta2 = group["betas"]
+        lr, root = float(group["lr"]), math.sqrt(1 - beta2**t)
+        decay, decoupled, maximize = float(group["weight_decay"]), group["decoupled_weight_decay"], group["maximize"]
+
+        def gradient(p: Any, g: Any, s: Any) -> Any:
+            """What the averages are of, in s if it is not g itself."""
+            if decay and not decoupled:
+                xp(p).multiply(p, decay, out=s)
+                return (xp(p).subtract if maximize else xp(p).add)(s, g, out=s)
+            return xp(p).negative(g, out=s) if maximize else g
+
+        def change(p: Any, g: Any, m: Any, v: Any, largest: Any = None) -> None:
+            library, s = xp(p), scratch(p)
+            library.subtract(gradient(p, g, s), m, out=s)
+            s *= 1 - beta1
+            m += s
+            x = gradient(p, g, s)
+            library.multiply(x, x, out=s)
+            s *= 1 - beta2
+            v *= beta2
+            v += s
+            if largest is not None:
+                library.maximum(largest, v, out=largest)
+            # m̂ / (sqrt(v̂) + eps) = m / (sqrt(v) + eps root) · root / (1 - β₁ᵗ), which is a pass less
+            library.sqrt(v if largest is None else largest, out=s)
+            s += group["eps"] * root
+            library.divide(m, s, out=s)
+            s *= lr * root / (1 - beta1**t)
+            if decay and decoupled:
+                p *= 1 - lr * decay
+            p -= s
+
+        in_blocks(change, p, g, *[state[name].array for name in names])
+
+
+class AdamW(Adam):
+    """Adam with weight decay decoupled from the gradient, which is how large the steps are taken from:
+
+        p ← p - lr · weight_decay · p - lr · m̂ / (sqrt(v̂) + eps)
+
+    Loshchilov, Hutter, Decoupled weight decay regularization, 2019.
     """
 
     def __init__(
@@ -31,43 +108,14 @@ class AdamW(Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 1e-2,
         amsgrad: bool = False,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
     ):
-        if amsgrad:
-            raise NotImplementedError("AdamW: amsgrad=True is not supported")
-        super().__init__(params, dict(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay))
-
-    def check(self, group: dict[str, Any]) -> None:
-        for name in ("lr", "eps", "weight_decay"):
-            if not group[name] >= 0:
-                raise ValueError(f"AdamW: {name} must be at least 0, not {group[name]}")
-        for i, beta in enumerate(group["betas"]):
-            if not 0 <= beta < 1:
-                raise ValueError(f"AdamW: betas[{i}] must be at least 0 and less than 1, not {beta}")
-
-    def update(self, p: Any, g: Any, group: dict[str, Any], state: dict[str, Any]) -> None:
-        if not state:
-            zeros = xp(p).zeros_like
-            state.update(step=0, exp_avg=Tensor._of(zeros(p)), exp_avg_sq=Tensor._of(zeros(p)))
-        state["step"] = t = int(state["step"]) + 1
-        beta1, beta2 = group["betas"]
-        lr, root = group["lr"], math.sqrt(1 - beta2**t)
-
-        def change(p: Any, g: Any, m: Any, v: Any) -> None:
-            library, s = xp(p), scratch(p)
-            library.subtract(g, m, out=s)
-            s *= 1 - beta1
-            m += s
-            library.multiply(g, g, out=s)
-            s *= 1 - beta2
-            v *= beta2
-            v += s
-            # m̂ / (sqrt(v̂) + eps) = m / (sqrt(v) + eps root) · root / (1 - β₁ᵗ), which is a pass less
-            library.sqrt(v, out=s)
-            s += group["eps"] * root
-            library.divide(m, s, out=s)
-            s *= lr * root / (1 - beta1**t)
-            if group["weight_decay"]:
-                p *= 1 - lr * group["weight_decay"]
-            p -= s
-
-        in_blocks(change, p, g, state["exp_avg"].array, state["exp_avg_sq"].array)
+        super().__init__(
+            params, lr, betas, eps, weight_decay, amsgrad,
+            maximize=maximize, differentiable=differentiable, decoupled_weight_decay=True,
+        )  # fmt: skip

@@ -24,7 +24,8 @@ class Optimizer:
     param_groups  a list of dictionaries: "params", and the settings for them ("lr" …), which may be changed
     state         parameter -> what is remembered of it from step to step (running averages …)
 
-    A subclass defines `check` and `update`.
+    A subclass defines `update`, or like a subclass of PyTorch's a `step` of its own; and `check`, if it has settings
+    that can be wrong.
     """
 
     def __init__(self, params: Iterable[Any], defaults: dict[str, Any]):
@@ -46,7 +47,6 @@ class Optimizer:
         """
         params = param_group["params"]
         group = {**self.defaults, **param_group, "params": [params] if isinstance(params, Tensor) else list(params)}
-        self.check(group)
         seen = {id(p) for other in self.param_groups for p in other["params"]}
         for p in group["params"]:
             if not isinstance(p, Tensor):
@@ -56,11 +56,21 @@ class Optimizer:
             if id(p) in seen:
                 raise ValueError(f"{type(self).__name__}: a parameter of shape {p.shape} appears twice; give each once")
             seen.add(id(p))
+        self.check(group)
         self.param_groups.append(group)
 
     def check(self, group: dict[str, Any]) -> None:
-        """Raise ValueError if a setting is out of range."""
-        raise NotImplementedError(f"{type(self).__name__} has no check(group)")
+        """Raise ValueError if a setting of the group is out of range, or a parameter of it cannot be optimised."""
+
+    def _check_at_least_0(self, group: dict[str, Any], *names: str) -> None:
+        for name in names:
+            if not group[name] >= 0:  # also if it is nan
+                raise ValueError(f"{type(self).__name__}: {name} must be at least 0, not {group[name]}")
+
+    def _check_betas(self, group: dict[str, Any]) -> None:
+        for i, beta in enumerate(group["betas"]):
+            if not 0 <= beta < 1:
+                raise ValueError(f"{type(self).__name__}: betas[{i}] must be at least 0 and less than 1, not {beta}")
 
     def update(self, p: Any, g: Any, group: dict[str, Any], state: dict[str, Any]) -> None:
         """Change the array p of a parameter, by its gradient g, and its state, which at first is empty."""
@@ -115,12 +125,19 @@ class Optimizer:
         return f"{type(self).__name__}({'; '.join(f'{n}: {g}' for n, g in zip(counts, groups))})"
 
 
+def not_differentiable(optimizer: Optimizer, differentiable: bool) -> None:
+    """Refuse what PyTorch can and this cannot. Its `foreach`, `fused` and `capturable` choose between ways to the same
+    numbers, so here they are taken and do nothing."""
+    if differentiable:
+        raise NotImplementedError(f"{type(optimizer).__name__}: differentiable=True is not supported")
+
+
 def _like(p: Tensor, state: Mapping[str, Any]) -> dict[str, Any]:
     """A copy of a state, its arrays in the dtype and on the device of the parameter they belong to."""
     out: dict[str, Any] = {}
     for name, value in state.items():
-        if isinstance(value, Tensor) and value.ndim == 0 and p.ndim:
-            value = value.item()  # PyTorch's "step"
+        if isinstance(value, Tensor) and value.ndim == 0 and (p.ndim or name == "step"):
+            value = value.item()
         if isinstance(value, Tensor):
             if value.shape != p.shape:
                 raise ValueError(f"load_state_dict: {name} has shape {value.shape}, its parameter {p.shape}")

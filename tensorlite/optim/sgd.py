@@ -7,13 +7,13 @@ from typing import Any
 
 from ..device import xp
 from ..tensor import Tensor
-from .optimizer import Optimizer, in_blocks, scratch
+from .optimizer import Optimizer, in_blocks, not_differentiable, scratch
 
 
 class SGD(Optimizer):
     """With gradient g, at each step:
 
-        g ← g + weight_decay · p
+        g ← g + weight_decay · p                  with maximize -g in the place of g
         b ← momentum · b + (1 - dampening) · g    ("momentum_buffer"; b = g at the first step)
         p ← p - lr · b                            without momentum g in the place of b,
                                                   with nesterov g + momentum · b
@@ -29,15 +29,18 @@ class SGD(Optimizer):
         dampening: float = 0,
         weight_decay: float = 0,
         nesterov: bool = False,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        differentiable: bool = False,
+        fused: bool | None = None,
     ):
-        super().__init__(
-            params, dict(lr=lr, momentum=momentum, dampening=dampening, weight_decay=weight_decay, nesterov=nesterov)
-        )
+        not_differentiable(self, differentiable)
+        settings = dict(lr=lr, momentum=momentum, dampening=dampening, weight_decay=weight_decay, nesterov=nesterov)
+        super().__init__(params, dict(**settings, maximize=maximize))
 
     def check(self, group: dict[str, Any]) -> None:
-        for name in ("lr", "momentum", "weight_decay"):
-            if not group[name] >= 0:
-                raise ValueError(f"SGD: {name} must be at least 0, not {group[name]}")
+        self._check_at_least_0(group, "lr", "momentum", "weight_decay")
         if group["nesterov"] and (group["momentum"] <= 0 or group["dampening"] != 0):
             raise ValueError(
                 "SGD: nesterov needs a momentum above 0 and no dampening, "
@@ -45,24 +48,24 @@ class SGD(Optimizer):
             )
 
     def update(self, p: Any, g: Any, group: dict[str, Any], state: dict[str, Any]) -> None:
-        momentum, keep = group["momentum"], 1 - group["dampening"]
-        if momentum and not state:
+        momentum, keep, lr = group["momentum"], 1 - group["dampening"], float(group["lr"])
+        if momentum and state.get("momentum_buffer") is None:
             state["momentum_buffer"] = Tensor._of(xp(p).zeros_like(p))
             keep = 1
 
         def change(p: Any, g: Any, b: Any = None) -> None:
             s = scratch(p)
             xp(p).multiply(p, group["weight_decay"], out=s)
-            s += g
+            (xp(p).subtract if group["maximize"] else xp(p).add)(s, g, out=s)
             if b is not None:
                 b *= momentum
                 s *= keep
                 b += s
                 if group["nesterov"]:  # here the step by g, and below the one by momentum · b
-                    s *= group["lr"]
+                    s *= lr
                     p -= s
                 xp(p).multiply(b, momentum if group["nesterov"] else 1, out=s)
-            s *= group["lr"]
+            s *= lr
             p -= s
 
         in_blocks(change, p, g, *([state["momentum_buffer"].array] if momentum else []))

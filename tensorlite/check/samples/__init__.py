@@ -9,10 +9,34 @@ NO_DERIVATIVE  ops whose results must not require a gradient
 from dataclasses import replace
 from typing import Any
 
-from . import activation, arithmetic, attention, elementwise, indexing, loss, matrix, normalisation, reduction, shape
+from . import (
+    activation,
+    arithmetic,
+    attention,
+    elementwise,
+    hooks,
+    indexing,
+    loss,
+    matrix,
+    normalisation,
+    reduction,
+    shape,
+)
 from .sample import Sample, Table
 
-_FAMILIES = (activation, arithmetic, attention, elementwise, indexing, loss, matrix, normalisation, reduction, shape)
+_FAMILIES = (
+    activation,
+    arithmetic,
+    attention,
+    elementwise,
+    hooks,
+    indexing,
+    loss,
+    matrix,
+    normalisation,
+    reduction,
+    shape,
+)
 
 
 def _all(name: str) -> list[Any]:
