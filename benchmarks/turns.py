@@ -38,16 +38,20 @@ def serve(step: Callable[[], Any], warmup: int) -> None:
 
 
 def compare(module: str, engines: Sequence[str], arguments: Sequence[str], turns: int, steps: int) -> dict[str, Any]:
-    """Per engine: the median of all its steps, of each turn, and the largest memory its process had."""
+    """Per engine: the median of all its steps, of each turn, and the largest memory its process had.
+
+    An engine that cannot run the case has none of these.
+    """
     command = [sys.executable, "-m", module, *arguments, "--worker"]
     workers = {
         name: subprocess.Popen([*command, name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         for name in engines
     }
     try:
-        for name, worker in workers.items():
-            if _answer(worker) != "ready":
-                raise RuntimeError(f"the {name} process did not start; run it alone: {' '.join([*command, name])}")
+        for name in list(workers):
+            if _answer(workers[name]) != "ready":
+                print(f"{name} did not start; run it alone: {' '.join([*command, name])}", file=sys.stderr)
+                workers.pop(name).kill()
         seconds: dict[str, list[list[float]]] = {name: [] for name in engines}
         peaks = dict.fromkeys(engines, 0)
         for _ in range(turns):
@@ -60,13 +64,13 @@ def compare(module: str, engines: Sequence[str], arguments: Sequence[str], turns
     finally:
         for worker in workers.values():
             worker.kill()
-    return {
+    return {name: {} for name in engines} | {
         name: {
             "median_ms": 1e3 * statistics.median(chain(*seconds[name])),
             "turn_medians_ms": [round(1e3 * statistics.median(turn), 3) for turn in seconds[name]],
             "peak_mib": round(peaks[name] / 2**20),
         }
-        for name in engines
+        for name in workers
     }
 
 
@@ -82,7 +86,7 @@ def machine() -> dict[str, Any]:
     if info.exists():
         cpu = next((line.split(":")[1].strip() for line in info.read_text().splitlines() if "model name" in line), cpu)
     versions = {"python": platform.python_version()}
-    for package in ("numpy", "torch", "tensorlite"):
+    for package in ("numpy", "torch", "jax", "tensorlite"):
         try:
             versions[package] = version(package)
         except PackageNotFoundError:
@@ -96,9 +100,9 @@ def _cores() -> int:
     return get_num_threads()
 
 
-def write(name: str, results: dict[str, Any]) -> Path:
-    """Write `results` with the machine to benchmarks/results/<name>.json."""
-    path = Path(__file__).parent / "results" / f"{name}.json"
-    path.parent.mkdir(exist_ok=True)
+def write(name: str, results: dict[str, Any], path: str | None = None) -> Path:
+    """Write `results` with the machine to `path`, or to benchmarks/results/<name>.json."""
+    path = Path(path or Path(__file__).parent / "results" / f"{name}.json")
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({"machine": machine(), **results}, indent=2) + "\n", encoding="utf-8")
     return path
