@@ -63,6 +63,6 @@ __version__ = "0.1.0"
 
 
 _missing.install(
-    _modules[__name__], autograd, autograd.functional, backends, cuda, data, nn, nn.functional, nn.init, nn.utils, optim,
-    optim.lr_scheduler, utils, utils.checkpoint, utils.data,
+    _modules[__name__], autograd, autograd.functional, backends, cuda, data, nn, nn.functional, nn.init, nn.utils,
+    optim, optim.lr_scheduler, utils, utils.checkpoint, utils.data,
 )  # fmt: skip
