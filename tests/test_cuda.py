@@ -17,19 +17,19 @@ def test_without_a_gpu():
     assert not tl.cuda.is_available() and tl.cuda.device_count() == 0
     for nothing in (tl.cuda.empty_cache(), tl.cuda.manual_seed(3), tl.cuda.manual_seed_all(3)):
         assert nothing is None
-    with pytest.raises(RuntimeError, match="device 'cuda:1'"):
+    with pytest.raises(RuntimeError, match=r"device 'cuda:1'"):
         tl.cuda.set_device(1)
 
 
 @without
 @pytest.mark.parametrize("question", QUESTIONS)
 def test_questions_without_a_gpu(question: str):
-    with pytest.raises(RuntimeError, match="device 'cuda'.*(needs CuPy|no NVIDIA GPU)"):
+    with pytest.raises(RuntimeError, match=r"device 'cuda'.*(needs CuPy|no NVIDIA GPU)"):
         getattr(tl.cuda, question)()
 
 
 def test_a_cpu_is_no_gpu():
-    with pytest.raises(ValueError, match="cuda.synchronize: 'cpu' is no GPU"):
+    with pytest.raises(ValueError, match=r"cuda\.synchronize: 'cpu' is no GPU"):
         tl.cuda.synchronize("cpu")
 
 

@@ -12,7 +12,7 @@ import pytest
 import tensorlite as tl
 from tensorlite import missing
 
-X = tl.ones(2)
+X = tl.ones(2, 2)
 GENERAL = "has the part of PyTorch that a GPT needs; docs/pytorch.md"
 
 ABSENT: dict[str, tuple[Callable[[], Any], str]] = {
@@ -30,7 +30,7 @@ ABSENT: dict[str, tuple[Callable[[], Any], str]] = {
     "method": (lambda: X.svd(), "Tensor has no 'svd': use numpy.linalg on x.detach().numpy()"),
     "method of the class": (lambda: tl.Tensor.svd, "Tensor has no 'svd'"),
     "method in place": (lambda: X.bernoulli_(), "Tensor has no 'bernoulli_': draw with rand"),
-    "method of which only the form in place is missing": (lambda: X.t_(), r"use x = x\.t\(…\)"),
+    "method of which only the form in place is missing": (lambda: X.t_(), "use x = x.t(…)"),
     "other method": (lambda: X.record_stream(), f"Tensor has no 'record_stream': it {GENERAL}"),
 }
 
@@ -38,8 +38,9 @@ ABSENT: dict[str, tuple[Callable[[], Any], str]] = {
 @pytest.mark.parametrize("name", ABSENT)
 def test_sentence(name: str):
     act, text = ABSENT[name]
-    with pytest.raises(AttributeError, match=text):
+    with pytest.raises(AttributeError) as raised:
         act()
+    assert text in str(raised.value)
 
 
 def test_questions_that_python_asks_are_answered_shortly():

@@ -32,7 +32,8 @@ DATA: list[Any] = [
     normal(3, 4), normal(2, 3, 4), normal(2, 2, 2, 2), normal(100), np.arange(30) + 0.1, np.eye(3) * 1e5,
     # in part
     normal(1001), normal(40, 40), normal(7, 200), normal(6, 200), normal(10, 11, 12), normal(1100, 1),
-    normal(1, 1, 1100), np.arange(2000), np.arange(2000.0), np.arange(2000).reshape(2, 1000), np.ones(2000) > 0, np.ones(1100) * 1j,
+    normal(1, 1, 1100), np.arange(2000), np.arange(2000.0), np.arange(2000).reshape(2, 1000),
+    np.ones(2000) > 0, np.ones(1100) * 1j,
 ]  # fmt: skip
 
 OPTIONS: list[dict[str, Any]] = [
