@@ -76,8 +76,14 @@ def test_augmented_assignment_writes_into_the_same_memory():
 
 def test_a_gradient_of_another_shape_is_not_broadcast():
     x = tl.ones(2, requires_grad=True)
-    x.grad = tl.zeros(3, 2)
-    with pytest.raises(RuntimeError, match=r"a leaf of shape \(2,\) was given a \.grad of shape \(3, 2\)"):
+    for other in (tl.zeros(3, 2), tl.zeros(2, dtype=tl.float64)):
+        with pytest.raises(RuntimeError, match=r"grad: .* are \(2,\), float32 and cpu; this one has"):
+            x.grad = other
+    with pytest.raises(TypeError, match="grad: expected a Tensor or None, not int"):
+        x.grad = 3
+    x.grad = tl.zeros(2)
+    x.data = tl.zeros(3)
+    with pytest.raises(RuntimeError, match=r"a leaf of shape \(3,\) was given a \.grad of shape \(2,\)"):
         x.sum().backward()
 
 

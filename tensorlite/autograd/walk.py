@@ -226,7 +226,7 @@ def grad(
         raise ValueError("grad: materialize_grads=True gives zeros for unused inputs, so they must be allowed")
     outputs, inputs = _list(outputs), _list(inputs)
     if not inputs:
-        raise ValueError("grad: inputs is empty; name the Tensors whose gradients are wanted")
+        raise RuntimeError("grad: inputs is empty; name the Tensors whose gradients are wanted")
     for i, x in enumerate(inputs):
         if not x.requires_grad:
             raise RuntimeError(

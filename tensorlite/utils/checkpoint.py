@@ -40,7 +40,9 @@ def checkpoint(
         return function(*args, **kwargs)
     part = _Part(function, args, kwargs, preserve_rng_state)
     with hooked(_Forget(part)):
-        return function(*args, **kwargs)
+        result = function(*args, **kwargs)
+    part.complete = True
+    return result
 
 
 class _Part:
@@ -54,7 +56,7 @@ class _Part:
         self.steps: list[str] = []  # the ops that were recorded, in order
         self.kept: list[Any] = []  # per step what the second run kept, until the node takes it
         self.read: list[tuple[Any, int]] = []  # what counts the writes into a Tensor that was read, count then
-        self.running = False
+        self.running = self.complete = False
         for x in (*self.args, *self.kwargs.values()):
             self.watch(x)
 
@@ -87,7 +89,10 @@ class _Part:
                 self.function(*self.args, **self.kwargs)
         finally:
             self.running = False
-        then, now = [*self.steps, ""], [*(node.op.name for node in remember.nodes), ""]
+        made = [node.op.name for node in remember.nodes]
+        if not self.complete:  # a backward within the part asks while the first run is still going on
+            made = made[: len(self.steps)]
+        then, now = [*self.steps, ""], [*made, ""]
         if then != now:
             i = next(i for i, (a, b) in enumerate(zip(then, now)) if a != b)
             raise RuntimeError(
