@@ -372,7 +372,7 @@ def test_repr():
         "      (ln): LayerNorm((4,), eps=1e-05, elementwise_affine=True, bias=True)",
         "    )",
         "  )",
-        "  (drop): Dropout(p=0.1)",
+        "  (drop): Dropout(p=0.1, inplace=False)",
         ")",
     ]
 

@@ -11,11 +11,52 @@ from ..ops.activation import (
     silu,
     softmax,
     softplus,
-)  # fmt: skip
+)
 from ..ops.attention import scaled_dot_product_attention
 from ..ops.elementwise import sigmoid, tanh
 from ..ops.indexing import embedding
-from ..ops.loss import cross_entropy, mse_loss
+from ..ops.loss import (
+    binary_cross_entropy,
+    binary_cross_entropy_with_logits,
+    cross_entropy,
+    huber_loss,
+    kl_div,
+    l1_loss,
+    mse_loss,
+    nll_loss,
+    smooth_l1_loss,
+)
 from ..ops.matrix import linear
 from ..ops.normalisation import batch_norm, cosine_similarity, layer_norm, normalize, rms_norm
 
+__all__ = [
+    "batch_norm",
+    "binary_cross_entropy",
+    "binary_cross_entropy_with_logits",
+    "cosine_similarity",
+    "cross_entropy",
+    "dropout",
+    "elu",
+    "embedding",
+    "gelu",
+    "huber_loss",
+    "kl_div",
+    "l1_loss",
+    "layer_norm",
+    "leaky_relu",
+    "linear",
+    "log_softmax",
+    "logsigmoid",
+    "mse_loss",
+    "nll_loss",
+    "normalize",
+    "relu",
+    "rms_norm",
+    "scaled_dot_product_attention",
+    "sigmoid",
+    "silu",
+    "smooth_l1_loss",
+    "softmax",
+    "softplus",
+    "tanh",
+]
