@@ -17,7 +17,7 @@ from ..op import Analytic, Op
 from ..random import default_generator, keep_mask
 from ..tensor import Tensor, method
 from . import elementwise
-from .arithmetic import maximum, minimum, where
+from .arithmetic import gt, maximum, minimum, where
 from .elementwise import _sigmoid, exp, sigmoid, tanh
 from .elementwise import erf as erf_
 from .reduction import _floats_only, sum
@@ -159,7 +159,7 @@ def relu(input: Tensor, inplace: bool = False) -> Tensor:
 
 def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
     """x where it is positive, negative_slope x elsewhere. Maas, Hannun, Ng, 2013."""
-    return _into(input, where(input > 0, input, input * negative_slope), inplace)
+    return _into(input, where(gt(input, 0), input, input * negative_slope), inplace)
 
 
 def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
@@ -187,7 +187,7 @@ def logsigmoid(input: Tensor) -> Tensor:
 def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
     """log(1 + exp(beta x)) / beta, a smooth max(x, 0); x itself where beta x is above the threshold."""
     scaled = input * beta
-    return where(scaled > threshold, input, -logsigmoid(-scaled) / beta)
+    return where(gt(scaled, threshold), input, -logsigmoid(-scaled) / beta)
 
 
 def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:

@@ -7,8 +7,6 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from .. import reference
 from ..device import device_of, xp
 from ..dtype import is_floating
