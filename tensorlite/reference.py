@@ -10,7 +10,7 @@ import math
 from typing import Any
 
 from .device import xp
-from .ops.arithmetic import where
+from .ops.arithmetic import maximum, minimum, where
 from .ops.elementwise import erf, exp, log, sqrt, tanh
 from .ops.indexing import take_along_dim
 from .ops.matrix import matmul
@@ -38,10 +38,15 @@ def log_softmax(x: Any, *, dim: int) -> Any:
     return shifted - log(sum(exp(shifted), dim, True))
 
 
+def nll(logp: Any, target: Any, weight: Any) -> Any:
+    """Per row, -weight logp[target]:  (N, C), (N,), (N,) -> (N,). 0 where the weight is, also if logp is infinite."""
+    loss = -squeeze(take_along_dim(logp, unsqueeze(target, -1), -1), -1)
+    return loss if weight is None else where(weight == 0, 0.0, loss) * weight
+
+
 def cross_entropy(logits: Any, target: Any, weight: Any) -> Any:
     """Per row, -weight log(softmax(logits))[target]:  (N, C), (N,), (N,) -> (N,)"""
-    loss = -squeeze(take_along_dim(log_softmax(logits, dim=-1), unsqueeze(target, -1), -1), -1)
-    return loss if weight is None else where(weight == 0, 0.0, loss) * weight
+    return nll(log_softmax(logits, dim=-1), target, weight)
 
 
 def layer_norm(x: Any, weight: Any, bias: Any, *, dims: int, eps: float) -> Any:
@@ -56,13 +61,23 @@ def layer_norm(x: Any, weight: Any, bias: Any, *, dims: int, eps: float) -> Any:
     return y if bias is None else y + bias
 
 
+def rms_norm(x: Any, weight: Any, *, dims: int, eps: float) -> Any:
+    """x / sqrt(mean(x^2) + eps) * weight over the last `dims` dimensions.
+
+    Zhang, Sennrich, Root Mean Square Layer Normalization, 2019.
+    """
+    y = x / sqrt(mean(x * x, tuple(range(-dims, 0)), True) + eps)
+    return y if weight is None else y * weight
+
+
 def gelu(x: Any, *, approximate: str) -> Any:
     """x Φ(x), with the normal distribution function Φ, or GPT-2's approximation of it by a tanh.
 
     Hendrycks, Gimpel, Gaussian Error Linear Units, 2016.
     """
     if approximate == "tanh":
-        return 0.5 * x * (1 + tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
+        z = minimum(maximum(x, -40.0), 40.0)  # beyond, the tanh is ±1, but a power of x may overflow
+        return 0.5 * x * (1 + tanh(math.sqrt(2 / math.pi) * (z + 0.044715 * z * z * z)))
     return 0.5 * x * (1 + erf(x * math.sqrt(0.5)))
 
 

@@ -1,51 +1,22 @@
-"""Neural networks: modules with parameters, the layers of a GPT, and how to start and clip them."""
+"""Neural networks: modules with parameters, layers, and how to start and clip them."""
 
 from . import functional, init, utils
+from .activation import ELU, GELU, LeakyReLU, LogSigmoid, LogSoftmax, ReLU, Sigmoid, SiLU, Softmax, Softplus, Tanh
 from .attention import MultiheadAttention
 from .container import ModuleDict, ModuleList, ParameterDict, ParameterList, Sequential
-from .layers import (
-    GELU,
+from .layers import Dropout, Embedding, Flatten, Identity, Linear, Unflatten
+from .loss import (
+    BCELoss,
+    BCEWithLogitsLoss,
+    CosineSimilarity,
     CrossEntropyLoss,
-    Dropout,
-    Embedding,
-    Flatten,
-    Identity,
-    LayerNorm,
-    Linear,
+    HuberLoss,
+    KLDivLoss,
+    L1Loss,
     MSELoss,
-    ReLU,
-    Sigmoid,
-    SiLU,
-    Softmax,
-    Tanh,
+    NLLLoss,
+    SmoothL1Loss,
 )
 from .module import Module
+from .normalisation import BatchNorm1d, LayerNorm, RMSNorm
 from .parameter import Parameter
-
-__all__ = [
-    "CrossEntropyLoss",
-    "Dropout",
-    "Embedding",
-    "Flatten",
-    "GELU",
-    "Identity",
-    "LayerNorm",
-    "Linear",
-    "MSELoss",
-    "Module",
-    "ModuleDict",
-    "ModuleList",
-    "MultiheadAttention",
-    "Parameter",
-    "ParameterDict",
-    "ParameterList",
-    "ReLU",
-    "Sequential",
-    "SiLU",
-    "Sigmoid",
-    "Softmax",
-    "Tanh",
-    "functional",
-    "init",
-    "utils",
-]

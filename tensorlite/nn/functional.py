@@ -1,40 +1,30 @@
 """The functions behind the layers, under PyTorch's names: `import tensorlite.nn.functional as F`."""
 
-from ..ops.activation import dropout, gelu, log_softmax, softmax
-from ..ops.arithmetic import minimum
+from ..ops.activation import (
+    dropout,
+    elu,
+    gelu,
+    leaky_relu,
+    log_softmax,
+    logsigmoid,
+    relu,
+    silu,
+    softmax,
+    softplus,
+)
 from ..ops.attention import scaled_dot_product_attention
-from ..ops.elementwise import exp, log, relu, sigmoid, tanh
+from ..ops.elementwise import sigmoid, tanh
 from ..ops.indexing import embedding
-from ..ops.loss import cross_entropy, mse_loss
+from ..ops.loss import (
+    binary_cross_entropy,
+    binary_cross_entropy_with_logits,
+    cross_entropy,
+    huber_loss,
+    kl_div,
+    l1_loss,
+    mse_loss,
+    nll_loss,
+    smooth_l1_loss,
+)
 from ..ops.matrix import linear
-from ..ops.normalisation import layer_norm
-from ..tensor import Tensor
-
-
-def logsigmoid(input: Tensor) -> Tensor:
-    """log(sigmoid(x)), without overflow: min(x, 0) - log(1 + exp(-|x|))."""
-    return minimum(input, 0) - log(1 + exp(-input.abs()))
-
-
-def silu(input: Tensor) -> Tensor:
-    """x sigmoid(x), also called swish. Elfwing et al., 2017."""
-    return input * sigmoid(input)
-
-
-__all__ = [
-    "cross_entropy",
-    "dropout",
-    "embedding",
-    "gelu",
-    "layer_norm",
-    "linear",
-    "log_softmax",
-    "logsigmoid",
-    "mse_loss",
-    "relu",
-    "scaled_dot_product_attention",
-    "sigmoid",
-    "silu",
-    "softmax",
-    "tanh",
-]
+from ..ops.normalisation import batch_norm, cosine_similarity, layer_norm, normalize, rms_norm

@@ -1,11 +1,12 @@
-"""The layers of a GPT. Each holds its parameters, and calls the function that says what it computes."""
+"""Layers that map or reshape. Each holds its parameters, and calls the function that says what it computes."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
-from ..creation import empty, ones, zeros
+from ..creation import empty
+from ..mode import no_grad
 from ..tensor import Tensor
 from . import functional as F
 from . import init
@@ -45,136 +46,70 @@ class Linear(Module):
 class Embedding(Module):
     """A learned row per id:  (…) integers -> (…, embedding_dim)
 
-    weight  (num_embeddings, embedding_dim), starts normal with variance 1
-    """
-
-    def __init__(self, num_embeddings: int, embedding_dim: int, *, device: Any = None, dtype: Any = None):
-        super().__init__()
-        self.num_embeddings = num_embeddings
-        self.embedding_dim = embedding_dim
-        self.weight = Parameter(empty(num_embeddings, embedding_dim, device=device, dtype=dtype))
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        init.normal_(self.weight)
-
-    def forward(self, input: Tensor) -> Tensor:
-        return F.embedding(input, self.weight)
-
-    def extra_repr(self) -> str:
-        return f"{self.num_embeddings}, {self.embedding_dim}"
-
-
-class LayerNorm(Module):
-    """Mean 0 and variance 1 over the last dimensions, then times weight plus bias.
-
-    normalized_shape    the lengths of those dimensions; an int for the last one
-    eps                 added to the variance
-    elementwise_affine  whether there is a weight (starts at 1)
-    bias                whether there is a bias too (starts at 0)
+    weight       (num_embeddings, embedding_dim), starts normal with variance 1
+    padding_idx  an id whose row starts at 0 and gets no gradient
     """
 
     def __init__(
         self,
-        normalized_shape: int | tuple[int, ...],
-        eps: float = 1e-5,
-        elementwise_affine: bool = True,
-        bias: bool = True,
+        num_embeddings: int,
+        embedding_dim: int,
+        padding_idx: int | None = None,
+        *,
         device: Any = None,
         dtype: Any = None,
     ):
         super().__init__()
-        self.normalized_shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
-        self.eps = eps
-        self.elementwise_affine = elementwise_affine
-        shape = self.normalized_shape
-        self.weight = Parameter(ones(shape, device=device, dtype=dtype)) if elementwise_affine else None
-        self.bias = Parameter(zeros(shape, device=device, dtype=dtype)) if elementwise_affine and bias else None
+        if padding_idx is not None:
+            if not -num_embeddings <= padding_idx < num_embeddings:
+                raise ValueError(f"Embedding: padding_idx {padding_idx} is not one of the {num_embeddings} ids")
+            padding_idx %= num_embeddings
+        self.num_embeddings = num_embeddings
+        self.embedding_dim = embedding_dim
+        self.padding_idx = padding_idx
+        self.weight = Parameter(empty(num_embeddings, embedding_dim, device=device, dtype=dtype))
+        self.reset_parameters()
+
+    @classmethod
+    def from_pretrained(cls, embeddings: Tensor, freeze: bool = True, padding_idx: int | None = None) -> Embedding:
+        """The rows given, (num_embeddings, embedding_dim), whose memory it shares; `freeze`: they are not learned."""
+        if embeddings.ndim != 2:
+            raise ValueError(f"Embedding.from_pretrained: expected (ids, width), got shape {embeddings.shape}")
+        layer = cls(len(embeddings), 0, padding_idx)
+        layer.embedding_dim = embeddings.shape[1]
+        layer.weight = Parameter(embeddings.detach(), requires_grad=not freeze)
+        return layer
 
     def reset_parameters(self) -> None:
-        if self.weight is not None:
-            init.ones_(self.weight)
-        if self.bias is not None:
-            init.zeros_(self.bias)
+        init.normal_(self.weight)
+        if self.padding_idx is not None:
+            with no_grad():
+                self.weight[self.padding_idx] = 0.0
 
     def forward(self, input: Tensor) -> Tensor:
-        return F.layer_norm(input, self.normalized_shape, self.weight, self.bias, self.eps)
+        padding = {} if self.padding_idx is None else {"padding_idx": self.padding_idx}
+        return F.embedding(input, self.weight, **padding)
 
     def extra_repr(self) -> str:
-        return (
-            f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}, "
-            f"bias={self.bias is not None}"
-        )
+        padding = "" if self.padding_idx is None else f", padding_idx={self.padding_idx}"
+        return f"{self.num_embeddings}, {self.embedding_dim}{padding}"
 
 
 class Dropout(Module):
     """In training, each element set to 0 with probability p and the rest scaled by 1/(1-p); else nothing."""
 
-    def __init__(self, p: float = 0.5):
+    def __init__(self, p: float = 0.5, inplace: bool = False):
         super().__init__()
         if not 0 <= p <= 1:
             raise ValueError(f"Dropout: p is a probability, and {p} is not between 0 and 1")
         self.p = p
+        self.inplace = inplace
 
     def forward(self, input: Tensor) -> Tensor:
-        return F.dropout(input, self.p, self.training)
+        return F.dropout(input, self.p, self.training, self.inplace)
 
     def extra_repr(self) -> str:
-        return f"p={self.p}"
-
-
-class GELU(Module):
-    """x Φ(x); approximate="tanh" is the form GPT-2 was trained with."""
-
-    def __init__(self, approximate: str = "none"):
-        super().__init__()
-        self.approximate = approximate
-
-    def forward(self, input: Tensor) -> Tensor:
-        return F.gelu(input, self.approximate)
-
-    def extra_repr(self) -> str:
-        return f"approximate={self.approximate!r}"
-
-
-class ReLU(Module):
-    """max(x, 0)"""
-
-    def forward(self, input: Tensor) -> Tensor:
-        return F.relu(input)
-
-
-class Tanh(Module):
-    def forward(self, input: Tensor) -> Tensor:
-        return F.tanh(input)
-
-
-class Sigmoid(Module):
-    """1 / (1 + exp(-x))"""
-
-    def forward(self, input: Tensor) -> Tensor:
-        return F.sigmoid(input)
-
-
-class SiLU(Module):
-    """x sigmoid(x)"""
-
-    def forward(self, input: Tensor) -> Tensor:
-        return F.silu(input)
-
-
-class Softmax(Module):
-    """exp(x) / sum(exp(x)) along dim."""
-
-    def __init__(self, dim: int = -1):
-        super().__init__()
-        self.dim = dim
-
-    def forward(self, input: Tensor) -> Tensor:
-        return F.softmax(input, self.dim)
-
-    def extra_repr(self) -> str:
-        return f"dim={self.dim}"
+        return f"p={self.p}, inplace={self.inplace}"
 
 
 class Identity(Module):
@@ -202,27 +137,19 @@ class Flatten(Module):
         return f"start_dim={self.start_dim}, end_dim={self.end_dim}"
 
 
-class CrossEntropyLoss(Module):
-    """-log softmax(input)[target]; arguments as in `functional.cross_entropy`."""
+class Unflatten(Module):
+    """Dimension dim as several of the lengths unflattened_size, of which one may be -1: what is left."""
 
-    weight: Tensor | None
-
-    def __init__(self, weight: Tensor | None = None, *, ignore_index: int = -100, reduction: str = "mean"):
+    def __init__(self, dim: int, unflattened_size: tuple[int, ...]):
         super().__init__()
-        self.register_buffer("weight", weight)
-        self.ignore_index = ignore_index
-        self.reduction = reduction
+        self.dim = dim
+        self.unflattened_size = tuple(unflattened_size)
 
-    def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        return F.cross_entropy(input, target, self.weight, ignore_index=self.ignore_index, reduction=self.reduction)
+    def forward(self, input: Tensor) -> Tensor:
+        if not -input.ndim <= self.dim < input.ndim:
+            raise IndexError(f"Unflatten: dimension {self.dim} does not exist in shape {input.shape}")
+        dim = self.dim % input.ndim
+        return input.reshape(*input.shape[:dim], *self.unflattened_size, *input.shape[dim + 1 :])
 
-
-class MSELoss(Module):
-    """The mean (or "sum", or "none") of the squared differences."""
-
-    def __init__(self, *, reduction: str = "mean"):
-        super().__init__()
-        self.reduction = reduction
-
-    def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        return F.mse_loss(input, target, self.reduction)
+    def extra_repr(self) -> str:
+        return f"dim={self.dim}, unflattened_size={self.unflattened_size}"

@@ -10,9 +10,10 @@ import numpy as np
 from .. import reference
 from ..device import device_of, xp
 from ..dtype import is_floating
-from ..op import Op
+from ..op import Op, OpError
 from ..random import default_generator
 from ..tensor import Tensor, array_of
+from .shape import expand, reshape, unsqueeze
 
 # fmt: off
 _attention     = Op("attention",         lambda q, k, v, mask, *, is_causal, scale, dropout_p, seed: _attend(q, k, v, mask, is_causal, scale, dropout_p, seed),
@@ -82,6 +83,7 @@ def scaled_dot_product_attention(
     dropout_p: float = 0.0,
     is_causal: bool = False,
     scale: float | None = None,
+    enable_gqa: bool = False,
 ) -> Tensor:
     """softmax(query keyᵀ scale + mask) value:  (…, T, D), (…, S, D), (…, S, Dv) -> (…, T, Dv)
 
@@ -89,7 +91,11 @@ def scaled_dot_product_attention(
     dropout_p  probability with which an attention weight is dropped (also outside training: as in PyTorch)
     is_causal  query i looks at keys 0 … i only
     scale      1/sqrt(D) by default
+    enable_gqa (…, H, T, D) queries may meet (…, h, S, D) keys and values of fewer heads, h a divisor of H: H/h heads of
+               queries that follow one another share a head (Ainslie et al., 2023), which is copied for each of them
     """
+    if enable_gqa:
+        key, value = [_shared(x, query, name) for x, name in ((key, "key"), (value, "value"))]
     dtypes = {name: array_of(x).dtype for name, x in (("query", query), ("key", key), ("value", value))}
     if len(set(dtypes.values())) > 1:
         raise TypeError(f"scaled_dot_product_attention: query, key and value must have one dtype, and have {dtypes}")
@@ -108,3 +114,17 @@ def scaled_dot_product_attention(
     return _attention(
         query, key, value, attn_mask, is_causal=is_causal, scale=scale, dropout_p=dropout_p, seed=seed
     )
+
+
+def _shared(x: Tensor, query: Tensor, name: str) -> Tensor:
+    """Keys or values with as many heads as the query, each repeated for the heads that share it."""
+    if x.ndim < 3 or query.ndim < 3 or not x.shape[-3] or query.shape[-3] % x.shape[-3]:
+        raise OpError(
+            f"scaled_dot_product_attention: the heads of {name} {x.shape} must divide those of query {query.shape}, "
+            "(…, heads, T, D)"
+        )
+    *lead, heads, s, width = x.shape
+    times = query.shape[-3] // heads
+    if times == 1:
+        return x
+    return reshape(expand(unsqueeze(x, -3), *lead, heads, times, s, width), *lead, heads * times, s, width)

@@ -1,22 +1,36 @@
-"""What training makes small."""
+"""What training makes small. `reduction` is "mean", "sum" or "none" throughout."""
 
 from __future__ import annotations
 
 import math
+import warnings
+from collections.abc import Callable
 from typing import Any
 
 from .. import reference
 from ..device import device_of, xp
-from ..op import Op
+from ..dtype import is_floating
+from ..op import Analytic, Op
 from ..tensor import Tensor, array_of
-from .activation import _logsumexp
+from .activation import _along, _log_softmax, _logsumexp, in_float32, logsigmoid
+from .arithmetic import maximum, where
+from .elementwise import abs, exp, log
 from .reduction import sum
+from .shape import reshape
 
 # fmt: off
 _cross_entropy = Op("cross_entropy",     lambda logits, target, weight: _cross_entropy_forward(logits, target, weight),
                                          dlogits=lambda g, logits, target, weight, logsumexp: _cross_entropy_dlogits(g, logits, target, weight, logsumexp),
                                          residual=("logsumexp",), reference=reference.cross_entropy)
+# An element of the plain formula is infinite where a prediction is 0 or 1 and wrong; PyTorch stops it at 100, its slope at 1e12.
+_binary        = Analytic("binary_cross_entropy", lambda p, target: -target * _log(p) - (1 - target) * _log(1 - p),
+                                         dp=lambda g, p, target: g * (p - target) / maximum(p * (1 - p), 1e-12),
+                                         dtarget=lambda g, p: g * (_log(1 - p) - _log(p)))
 # fmt: on
+
+
+def _log(p: Any) -> Any:
+    return maximum(log(p), -100.0)
 
 
 def _check_targets(target: Any, classes: int) -> None:
@@ -51,58 +65,226 @@ def _cross_entropy_dlogits(g: Any, logits: Any, target: Any, weight: Any, logsum
     return p
 
 
-def cross_entropy(
-    input: Tensor, target: Tensor, weight: Tensor | None = None, *, ignore_index: int = -100, reduction: str = "mean"
-) -> Tensor:
-    """-log softmax(input)[target]: how surprised the logits are by the right class.
-
-    input         logits: (C,), (N, C) or (N, C, d1, …)
-    target        class numbers: (), (N,) or (N, d1, …)
-    weight        (C,): a weight per class
-    ignore_index  targets that do not count
-    reduction     "mean" (weighted), "sum" or "none"
-
-    Raises IndexError for a target that is no class, ValueError for shapes that do not fit, RuntimeError if weight
-    requires a gradient, which is not computed.
-    """
+def _reduced(loss: Any, reduction: str, name: str, count: Any = None) -> Tensor:
+    """The losses ("none"), their sum, or their sum divided by `count`, by default the number of losses ("mean")."""
     if reduction not in ("mean", "sum", "none"):
-        raise ValueError(f"cross_entropy: reduction is 'mean', 'sum' or 'none', not {reduction!r}")
+        raise ValueError(f"{name}: reduction is 'mean', 'sum' or 'none', not {reduction!r}")
+    if reduction == "none":
+        return loss
+    total = sum(loss)
+    if reduction == "sum":
+        return total
+    count = loss.numel() if count is None else count
+    return total / count if count else total + math.nan  # of nothing: nan, but its gradient is 0, as in PyTorch
+
+
+# Of classes --------------------------------------------------------------------------------------------
+
+
+def _of_classes(
+    losses: Callable, name: str, input: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, reduction: str
+) -> Tensor:
+    """losses(rows, targets, weights, counted) -> (N,), of all positions of an input whose classes lie in dimension 1.
+
+    rows (N, C), targets (N,), weights (N,) or None if all are 1, counted: (N,) booleans, False where ignored
+    """
     ids = array_of(target)
     if ids.dtype.kind not in "iu":
-        raise TypeError(f"cross_entropy: targets are class numbers, integers; got {ids.dtype}")
+        raise TypeError(f"{name}: targets are class numbers, integers; got {ids.dtype}")
     classes_at = 0 if input.ndim == 1 else 1
     if not input.ndim or ids.shape != input.shape[:classes_at] + input.shape[classes_at + 1 :]:
         raise ValueError(
-            f"cross_entropy: logits of shape {input.shape} and targets of shape {ids.shape} do not fit; expected "
+            f"{name}: an input of shape {input.shape} and targets of shape {ids.shape} do not fit; expected "
             "(N, C) and (N,), or (N, C, d1, …) and (N, d1, …)"
         )
     shape, classes = ids.shape, input.shape[classes_at]
     if weight is not None and (array_of(weight).shape != (classes,) or array_of(weight).dtype != input.dtype):
         raise ValueError(
-            f"cross_entropy: weight must have shape ({classes},) and dtype {input.dtype}; it has {array_of(weight).shape} "
+            f"{name}: weight must have shape ({classes},) and dtype {input.dtype}; it has {array_of(weight).shape} "
             f"and {array_of(weight).dtype}"
         )
     if getattr(weight, "requires_grad", False):
-        raise RuntimeError("cross_entropy: weight has no derivative here; use weight.detach()")
-    logits = input if input.ndim <= 2 else input.permute(0, *range(2, input.ndim), 1)
+        raise RuntimeError(f"{name}: weight has no derivative here; use weight.detach()")
+    rows = input if input.ndim <= 2 else input.permute(0, *range(2, input.ndim), 1)
     target, ids = target.reshape(-1), ids.reshape(-1)
     weights = None
-    active = ids != ignore_index
-    if weight is not None or not active.all():
-        target = ids = xp(ids).where(active, ids, 0)
+    counted = ids != ignore_index
+    if weight is not None or not counted.all():
+        target = ids = xp(ids).where(counted, ids, 0)
+        _check_targets(ids, classes)
         per_class = xp(ids).ones(classes, input.dtype) if weight is None else array_of(weight)
-        weights = per_class[ids] * active
-    loss = _cross_entropy(logits.reshape(-1, classes), target, weights)
-    if reduction == "none":
-        return loss.reshape(shape)
-    total = sum(loss)
-    if reduction == "sum":
-        return total
-    count = ids.size if weights is None else weights.sum()
-    return total / count if count else total + math.nan  # of nothing: nan, but its gradient is 0, as in PyTorch
+        weights = per_class[ids] * counted
+    loss = losses(rows.reshape(-1, classes), target, weights, counted)
+    return _reduced(loss.reshape(shape), reduction, name, ids.size if weights is None else weights.sum())
 
 
-def mse_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
-    """The mean (or "sum", or "none") of the squared differences."""
-    loss = (input - target) ** 2
-    return loss if reduction == "none" else loss.sum() if reduction == "sum" else loss.mean()
+@in_float32
+def cross_entropy(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    *,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """-log softmax(input)[target]: how surprised the logits are by the right class.
+
+    input            logits: (C,), (N, C) or (N, C, d1, …)
+    target           class numbers: (), (N,) or (N, d1, …); or probabilities of the classes, in input's shape
+    weight           (C,): a weight per class; the mean is divided by those of the targets
+    ignore_index     class numbers that do not count
+    label_smoothing  the share of the target spread evenly over all classes (Szegedy et al., 2015)
+
+    Raises IndexError for a target that is no class, ValueError for shapes that do not fit, RuntimeError if weight
+    requires a gradient, which is not computed, or if ignore_index is given with probabilities.
+    """
+    if not 0 <= label_smoothing <= 1:
+        raise ValueError(f"cross_entropy: label_smoothing is a share, and {label_smoothing} is not between 0 and 1")
+    if is_floating(array_of(target).dtype):
+        return _of_probabilities(input, target, weight, ignore_index, reduction, label_smoothing)
+
+    def losses(rows: Any, target: Any, weights: Any, counted: Any) -> Any:
+        loss = _cross_entropy(rows, target, weights)
+        if not label_smoothing:
+            return loss
+        logp = _log_softmax(rows, dim=-1)
+        smooth = where(counted, -sum(logp if weight is None else logp * weight, -1), 0.0)
+        return (1 - label_smoothing) * loss + (label_smoothing / rows.shape[-1]) * smooth
+
+    return _of_classes(losses, "cross_entropy", input, target, weight, ignore_index, reduction)
+
+
+def _of_probabilities(
+    input: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, reduction: str, label_smoothing: float
+) -> Tensor:
+    if not input.ndim or target.shape != input.shape:
+        raise ValueError(f"cross_entropy: probabilities must have the logits' shape {input.shape}, not {target.shape}")
+    if ignore_index >= 0:
+        raise RuntimeError("cross_entropy: ignore_index is for class numbers; these targets are probabilities")
+    dim = 0 if input.ndim == 1 else 1
+    classes = input.shape[dim]
+    if weight is not None and weight.shape != (classes,):
+        raise ValueError(f"cross_entropy: weight must have shape ({classes},); it has {weight.shape}")
+    if label_smoothing:
+        target = target * (1 - label_smoothing) + label_smoothing / classes
+    logp = _along(_log_softmax, input, dim, None)
+    if weight is not None:
+        logp = logp * reshape(weight, classes, *[1] * (input.ndim - dim - 1))
+    return _reduced(-sum(logp * target, dim), reduction, "cross_entropy")
+
+
+@in_float32
+def nll_loss(
+    input: Tensor, target: Tensor, weight: Tensor | None = None, *, ignore_index: int = -100, reduction: str = "mean"
+) -> Tensor:
+    """-input[target]: cross-entropy of logarithms of probabilities. Arguments as in `cross_entropy`."""
+
+    def losses(rows: Any, target: Any, weights: Any, counted: Any) -> Any:
+        _check_targets(array_of(target), rows.shape[-1])
+        return reference.nll(rows, target, weights)
+
+    return _of_classes(losses, "nll_loss", input, target, weight, ignore_index, reduction)
+
+
+# Of numbers --------------------------------------------------------------------------------------------
+
+
+def _difference(input: Tensor, target: Tensor, name: str) -> Tensor:
+    if input.shape != target.shape:
+        text = f"{name}: input has shape {input.shape} and target {target.shape}; they are broadcast, which is rarely meant"
+        warnings.warn(text, stacklevel=4)
+    return input - target
+
+
+@in_float32
+def mse_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") -> Tensor:
+    """(input - target)²"""
+    return _reduced(_difference(input, target, "mse_loss") ** 2, reduction, "mse_loss")
+
+
+@in_float32
+def l1_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") -> Tensor:
+    """|input - target|"""
+    return _reduced(abs(_difference(input, target, "l1_loss")), reduction, "l1_loss")
+
+
+@in_float32
+def huber_loss(input: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0) -> Tensor:
+    """d²/2 for a distance d = |input - target| below delta, delta (d - delta/2) above. Huber, 1964."""
+    if delta <= 0:
+        raise ValueError(f"huber_loss: delta is a distance above 0, not {delta}")
+    return _reduced(_huber(_difference(input, target, "huber_loss"), delta), reduction, "huber_loss")
+
+
+@in_float32
+def smooth_l1_loss(input: Tensor, target: Tensor, *, reduction: str = "mean", beta: float = 1.0) -> Tensor:
+    """`huber_loss` with delta = beta, divided by beta; for beta = 0 that is `l1_loss`. Girshick, Fast R-CNN, 2015."""
+    if beta < 0:
+        raise ValueError(f"smooth_l1_loss: beta is a distance, not {beta}")
+    difference = _difference(input, target, "smooth_l1_loss")
+    return _reduced(_huber(difference, beta) / beta if beta else abs(difference), reduction, "smooth_l1_loss")
+
+
+def _huber(difference: Tensor, delta: float) -> Tensor:
+    d = abs(difference)
+    near = where(d < delta, d, 0.0)  # what is squared must be finite, also where the square is not used
+    return where(d < delta, 0.5 * near * near, delta * (d - 0.5 * delta))
+
+
+@in_float32
+def binary_cross_entropy(
+    input: Tensor, target: Tensor, weight: Tensor | None = None, *, reduction: str = "mean"
+) -> Tensor:
+    """-target log(input) - (1 - target) log(1 - input), the logarithms not below -100; input is a probability.
+
+    Raises RuntimeError for an input outside 0 … 1 (not on a GPU), ValueError if the shapes differ. From logits,
+    `binary_cross_entropy_with_logits` is exact where this one cannot be.
+    """
+    p = input.array
+    _same_shape(input, target, "binary_cross_entropy")
+    if device_of(p).type == "cpu" and not ((p >= 0) & (p <= 1)).all():
+        raise RuntimeError("binary_cross_entropy: the input must be probabilities, between 0 and 1")
+    loss = _binary(input, target)
+    return _reduced(loss if weight is None else loss * weight, reduction, "binary_cross_entropy")
+
+
+@in_float32
+def binary_cross_entropy_with_logits(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    *,
+    reduction: str = "mean",
+    pos_weight: Tensor | None = None,
+) -> Tensor:
+    """-pos_weight target log(sigmoid(x)) - (1 - target) log(1 - sigmoid(x)), exact however large the logits x are.
+
+    pos_weight  what a target of 1 counts for; it and weight broadcast. Raises ValueError if the shapes differ.
+    """
+    _same_shape(input, target, "binary_cross_entropy_with_logits")
+    positive = target if pos_weight is None else target * pos_weight
+    loss = -(positive * logsigmoid(input) + (1 - target) * logsigmoid(-input))
+    return _reduced(loss if weight is None else loss * weight, reduction, "binary_cross_entropy_with_logits")
+
+
+def _same_shape(input: Tensor, target: Tensor, name: str) -> None:
+    if input.shape != target.shape:
+        raise ValueError(f"{name}: input {input.shape} and target {target.shape} must have one shape")
+
+
+@in_float32
+def kl_div(input: Tensor, target: Tensor, *, reduction: str = "mean", log_target: bool = False) -> Tensor:
+    """target (log(target) - input): how far probabilities `target` are from those whose logarithms are `input`.
+
+    reduction   also "batchmean", the sum divided by the length of dimension 0, which is Kullback and Leibler's
+                divergence; "mean" divides by the number of elements
+    log_target  whether target too holds logarithms
+    """
+    if log_target:
+        loss = exp(target) * (target - input)
+    else:
+        loss = target * (log(where(target == 0, 1.0, target)) - input)  # 0 log 0 is 0
+    if reduction == "batchmean":
+        return sum(loss) / input.shape[0]
+    return _reduced(loss, reduction, "kl_div")

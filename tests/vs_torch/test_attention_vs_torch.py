@@ -23,6 +23,12 @@ def cast(arrays: list[np.ndarray], *dtypes: Any) -> list[np.ndarray]:
     return [x.astype(dtype) for x, dtype in zip(arrays, dtypes, strict=True)]
 
 
+def both(*shape: int) -> list[np.ndarray]:
+    """k and v"""
+    return [normal(*shape), normal(*shape)]
+
+
+GROUPED = attention(enable_gqa=True)
 CAUSAL = attention(is_causal=True)
 SINGLE = [np.float32] * 3
 MASK = np.array([[True, False, True, True], [False, False, False, False], [True, True, True, True]])
@@ -50,6 +56,15 @@ ATTENTION: dict[str, Case] = {
     "widths of q and k": (attention(), normal(1, 1, 3, 4), normal(1, 1, 3, 5), normal(1, 1, 3, 5)),
     "float32": (CAUSAL, *cast(qkv(40, 40, 16, 16), *SINGLE)),
     "large scores": (attention(), *[x * 10 for x in qkv(6, 6)]),
+    "grouped queries": (GROUPED, normal(2, 6, 5, 4), normal(2, 2, 7, 4), normal(2, 2, 7, 3)),
+    "grouped queries, causal": (attention(enable_gqa=True, is_causal=True), normal(2, 6, 5, 4), *both(2, 3, 5, 4)),
+    "grouped queries, one head": (GROUPED, normal(2, 4, 5, 4), *both(2, 1, 5, 4)),
+    "grouped queries, as many heads": (GROUPED, normal(2, 4, 5, 4), *both(2, 4, 5, 4)),
+    "grouped queries, other heads for v": (GROUPED, normal(2, 4, 5, 4), normal(2, 2, 5, 4), normal(2, 1, 5, 4)),
+    "grouped queries, mask": (GROUPED, normal(2, 4, 3, 4), *both(2, 2, 5, 4), normal(2, 4, 3, 5)),
+    "grouped queries, float32": (GROUPED, *cast([normal(1, 8, 20, 16), *both(1, 2, 20, 16)], *SINGLE)),
+    "grouped queries, no divisor": (GROUPED, normal(2, 5, 3, 4), *both(2, 2, 3, 4)),
+    "fewer heads, not grouped": (attention(), normal(2, 4, 3, 4), *both(2, 2, 3, 4)),
     "as a GPT calls it": (
         lambda m, x: (
             m.nn.functional.scaled_dot_product_attention(

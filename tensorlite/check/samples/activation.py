@@ -12,6 +12,9 @@ SAMPLES: Table = {
     "log_softmax": [*over_a_dim(), S(normal(2, 3) - 1000, dim=-1)],
     "gelu": [S(*s.inputs, approximate=form) for form in ("none", "tanh") for s in unary(awayfrom0)]
     + [S(awayfrom0(3) * 4, approximate=form) for form in ("none", "tanh")],
+    "elu": [*(S(*s.inputs, alpha=1.0) for s in unary(awayfrom0)), S(awayfrom0(3) * 4, alpha=0.3)],
+    "silu": [*unary(normal), S(normal(3) * 8)],
+    "logsigmoid": [*unary(awayfrom0), S(awayfrom0(3) * 20)],
     "dropout": [S(normal(2, 3), booleans(2, 3), p=0.4), S(normal(3, 2).T, booleans(2, 3), p=0.1),
                 S(normal(), booleans(), p=0.5)],
 }

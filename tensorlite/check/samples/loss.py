@@ -4,7 +4,12 @@ from math import inf
 
 import numpy as np
 
-from .sample import S, Table, integers, normal, positive
+from .sample import BROADCASTS, S, Table, integers, normal, positive
+
+
+def probabilities(*shape: int) -> np.ndarray:
+    return np.asarray(positive(*shape) * 0.4)
+
 
 # fmt: off
 SAMPLES: Table = {
@@ -15,6 +20,8 @@ SAMPLES: Table = {
         S(np.array([[0.1, -inf, 0.4]]), np.array([2]), None), S(normal(2, 3) * 100, integers(3, 2), None),
         S(normal(3, 4), integers(4, 3).astype(np.uint16), np.array([1.0, 0.0, 2.0]), wrt=(0,)),
     ],
+    "binary_cross_entropy": [S(probabilities(*m), probabilities(*n)) for m, n in BROADCASTS]
+    + [S(probabilities(3, 2).T, np.array([[0.0, 1.0, 0.0]]))],
 }
 
 LARGE: Table = {
