@@ -36,7 +36,7 @@ MISTAKES: dict[str, tuple] = {  # what is done, the error, and pieces of its tex
     "layer_norm": (lambda: F.layer_norm(X, 4), ValueError, "(2, 3) does not end in normalized_shape (4,)"),
     # dimensions and indices
     "sum": (lambda: X.sum(2), IndexError, "[sum] dimension 2 does not exist in shape (2, 3)"),
-    "softmax": (lambda: tl.softmax(X, 2), IndexError, "[softmax]", "axis 2 is out of bounds"),
+    "softmax": (lambda: tl.softmax(X, 2), IndexError, "[softmax]", "dimension 2 does not exist for shape (2, 3)"),
     "transpose": (lambda: X.transpose(0, 2), IndexError, "[transpose]"),
     "squeeze": (lambda: X.squeeze(3), IndexError, "[squeeze] dimension 3", "(2, 3)"),
     "unsqueeze": (lambda: X.unsqueeze(4), IndexError, "[unsqueeze] dimension 4", "(2, 3)", "-3 to 2"),
@@ -52,7 +52,7 @@ MISTAKES: dict[str, tuple] = {  # what is done, the error, and pieces of its tex
     "embedding exchanged": (lambda: F.embedding(X, IDS), TypeError, "[embedding] ids must be integers, not float32"),
     "target": (lambda: F.cross_entropy(X, IDS + 2), IndexError, "[cross_entropy] target 3 is not one of the 3 classes"),
     "negative target": (lambda: F.cross_entropy(X, -IDS), IndexError, "[cross_entropy] target -1 is not one of the 3"),
-    "float targets": (lambda: F.cross_entropy(X, tl.zeros(2)), TypeError, "targets are class numbers", "float32"),
+    "float targets": (lambda: F.cross_entropy(X, tl.zeros(2)), ValueError, "probabilities", "(2, 3), not (2,)"),
     "too few targets": (lambda: F.cross_entropy(X, IDS[:1]), ValueError, "cross_entropy", "(2, 3)", "(1,) do not fit"),
     "class weights": (lambda: F.cross_entropy(X, IDS, tl.ones(4)), ValueError, "weight must have shape (3,)", "(4,)"),
     "class weights of a dtype": (lambda: F.cross_entropy(X, IDS, X[0].double()), ValueError, "float32; it", "float64"),
