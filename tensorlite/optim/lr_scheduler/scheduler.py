@@ -46,7 +46,7 @@ class LRScheduler:
 
     def _go_to(self, step: int) -> None:
         self.last_epoch = step
-        for group, lr in zip(self.optimizer.param_groups, self.get_lr()):
+        for group, lr in zip(self.optimizer.param_groups, self.get_lr(), strict=True):  # no group may go unnoticed
             group["lr"] = lr
 
     def get_last_lr(self) -> list[float]:
