@@ -103,6 +103,11 @@ def _encode(x: Any, where: str, arrays: dict[str, np.ndarray]) -> Any:
     if isinstance(x, (list, tuple)):
         items = [_encode(value, f"{at}{i}", arrays) for i, value in enumerate(x)]
         return items if isinstance(x, list) else {"$tuple": items}
+    if hasattr(x, "state_dict"):
+        raise TypeError(
+            f"save: {where or 'the object'} is a {type(x).__name__}, and a file holds numbers, not code; save its "
+            "state_dict(), and load that into one that is built anew with load_state_dict()"
+        )
     raise TypeError(
         f"save: {where or 'the object'} is a {type(x).__name__}; a file can hold Tensors, arrays, numbers, strings, "
         "None, bools, and dictionaries, lists and tuples of them"

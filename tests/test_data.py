@@ -12,7 +12,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tensorlite as tl
-from tensorlite.data import DataLoader, Dataset, Subset, TensorDataset, default_collate, random_split
+from tensorlite.data import (
+    BatchSampler,
+    ConcatDataset,
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    RandomSampler,
+    Sampler,
+    SequentialSampler,
+    Subset,
+    TensorDataset,
+    default_collate,
+    random_split,
+)
 
 
 @pytest.fixture
@@ -63,6 +76,19 @@ def test_tensor_dataset():
 def test_subset():
     part = Subset(Numbers(10), [7, 1])
     assert len(part) == 2 and [part[0], part[1]] == [7, 1]
+
+
+def test_data_sets_one_after_the_other():
+    both = Numbers(3) + Numbers(2)
+    assert isinstance(both, ConcatDataset) and [both[i] for i in range(5)] == [0, 1, 2, 0, 1]
+    assert len(both) == 5 and both[-1] == 1 and both[-5] == 0
+    assert len(ConcatDataset([Numbers(0), Numbers(2), Numbers(0)])) == 2
+    with pytest.raises(IndexError, match="there is no sample 5 among 5"):
+        both[5]
+    with pytest.raises(IndexError):
+        both[-6]
+    with pytest.raises(ValueError, match="got no data sets"):
+        ConcatDataset([])
 
 
 @pytest.mark.parametrize("lengths, sizes", [([7, 3], [7, 3]), ([0.75, 0.25], [8, 2]), ([0.5, 0.25, 0.25], [6, 2, 2])])
@@ -166,11 +192,88 @@ def test_a_dataset_needs_only_getitem_and_len():
         ({"batch_size": 0}, "batch_size and prefetch_factor must be at least 1 .* not 0, 2 and 0"),
         ({"num_workers": -1}, "num_workers at least 0, not 1, 2 and -1"),
         ({"shuffle": True, "sampler": [0]}, "a sampler gives the order"),
+        ({"batch_sampler": [[0]], "drop_last": True}, "a batch_sampler gives the batches, so leave batch_size"),
     ],
 )
 def test_bad_settings_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         DataLoader(Numbers(3), **options)
+
+
+def test_a_stream_has_no_order_to_choose():
+    with pytest.raises(ValueError, match="an IterableDataset gives the order"):
+        DataLoader(Stream(3), shuffle=True)
+
+
+# Samplers ----------------------------------------------------------------------------------------------
+
+
+def test_samplers():
+    assert list(SequentialSampler(Numbers(3))) == [0, 1, 2] and len(SequentialSampler(Numbers(3))) == 3
+    sampler = RandomSampler(Numbers(10), generator=tl.Generator())
+    first, second = list(sampler), list(sampler)
+    assert sorted(first) == sorted(second) == list(range(10)) and first != second and len(sampler) == 10
+    again = list(RandomSampler(Numbers(3), num_samples=7))
+    assert sorted(again[:3]) == sorted(again[3:6]) == [0, 1, 2] and len(again) == 7
+    drawn = list(RandomSampler(Numbers(3), replacement=True, num_samples=100))
+    assert set(drawn) == {0, 1, 2} and len(drawn) == 100 and all(type(i) is int for i in drawn)
+    assert list(RandomSampler([])) == []
+    for drop_last, expected in ((False, [[0, 1], [2]]), (True, [[0, 1]])):
+        batches = BatchSampler(range(3), 2, drop_last)
+        assert list(batches) == expected and len(batches) == len(expected)
+    with pytest.raises(ValueError, match="num_samples must be at least 1, not 0"):
+        RandomSampler(Numbers(3), num_samples=0)
+    with pytest.raises(NotImplementedError, match="Sampler has no __iter__"):
+        iter(Sampler())
+
+
+def test_a_batch_sampler_gives_the_batches():
+    loader = DataLoader(Numbers(5), batch_sampler=[[4, 1], [0]])
+    assert batches(loader) == batches(loader) == [[4, 1], [0]] and len(loader) == 2 and loader.batch_size is None
+
+
+def test_without_batches_samples_come_as_they_are():
+    loader = DataLoader([(np.ones(2), "a"), (np.zeros(2), "b")], batch_size=None)
+    (x, a), (y, b) = loader
+    assert x.tolist() == [1, 1] and y.tolist() == [0, 0] and (a, b) == ("a", "b") and len(loader) == 2
+
+
+class Stream(IterableDataset):
+    def __init__(self, n):
+        self.n = n
+
+    def __iter__(self):
+        return iter(range(self.n))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_stream_is_loaded(workers):
+    loader = DataLoader(Stream(5), batch_size=2, num_workers=workers)
+    assert batches(loader) == batches(loader) == [[0, 1], [2, 3], [4]]
+    assert batches(DataLoader(Stream(5), 2, drop_last=True)) == [[0, 1], [2, 3]]
+    assert list(DataLoader(Stream(3), batch_size=None)) == [0, 1, 2]
+    with pytest.raises(TypeError):
+        len(loader)
+    with pytest.raises(NotImplementedError, match="IterableDataset has no __iter__"):
+        iter(IterableDataset())
+
+
+def test_a_stream_goes_on_where_it_was():
+    loader = DataLoader(Stream(5), batch_size=2)
+    iterator = iter(loader)
+    next(iterator)
+    resumed = DataLoader(Stream(5), batch_size=2)
+    resumed.load_state_dict(loader.state_dict())
+    assert batches(resumed) == [[2, 3], [4]] and batches(resumed)[0] == [0, 1]
+    list(iterator)
+    assert loader.state_dict()["epoch"] == 1 and loader.state_dict()["batches"] == 0
+
+
+def test_arguments_of_pytorchs_loader_are_taken():
+    started = []
+    options = {"pin_memory": True, "timeout": 5, "persistent_workers": True, "worker_init_fn": started.append}
+    assert batches(DataLoader(Numbers(3), 2, False, None, None, 1, default_collate, **options)) == [[0, 1], [2]]
+    assert started == [0]
 
 
 # Fetching ahead ----------------------------------------------------------------------------------------

@@ -339,6 +339,15 @@ def test_train_and_eval_reach_all_modules():
     assert m.train() is m and m[1][0].training and (m(x) == 0).any()
 
 
+def test_a_module_may_refuse_to_train():
+    class Frozen(nn.Dropout):
+        def train(self, mode=True):
+            return super().train(False)
+
+    m = nn.Sequential(nn.Dropout(0.5), Frozen(0.5)).train()
+    assert m[0].training and not m[1].training
+
+
 def test_apply_visits_the_inside_first():
     m, seen = nn.Sequential(nn.Linear(1, 1), nn.Sequential(nn.ReLU())), []
     assert m.apply(lambda x: seen.append(type(x).__name__)) is m

@@ -85,6 +85,50 @@ def test_a_training_state_comes_back(path):
     np.testing.assert_array_equal(twin[0].weight.detach(), m[0].weight.detach())
 
 
+def test_a_checkpoint_as_scripts_write_them(path):
+    m = nn.Linear(2, 3)
+    optimizer = tl.optim.AdamW([{"params": [m.weight]}, {"params": [m.bias], "weight_decay": 0.0}])
+    scheduler = tl.optim.lr_scheduler.CosineAnnealingLR(optimizer, 10)
+    m(tl.ones(1, 2)).sum().backward()
+    optimizer.step()
+    checkpoint = {
+        "model": m.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "scheduler": scheduler.state_dict(),
+        "iter": 3,
+        "best": math.inf,
+        "config": {"bias": True, "dropout": 0.0, "name": "a", "sizes": (1, [2, None]), 7: "seven"},
+    }
+    save(checkpoint, path)
+    loaded = load(path, map_location="cpu", weights_only=True)
+    assert list(loaded) == list(checkpoint)
+    assert repr(loaded) == repr(checkpoint)  # numbers, their types and the order of keys
+    twin = tl.optim.AdamW([{"params": [m.weight]}, {"params": [m.bias]}])
+    twin.load_state_dict(loaded["optimizer"])
+    assert twin.param_groups[1]["weight_decay"] == 0
+
+
+def test_tensors_that_share_memory_come_back_with_equal_numbers(path):
+    x = tl.arange(6.0).view(2, 3)
+    save({"x": x, "same": x, "transposed": x.T, "row": x[1], "flags": x > 2, "none": x[:0], "number": x[1, 2]}, path)
+    y = load(path)
+    for name, expected in (("x", x), ("same", x), ("transposed", x.T), ("row", x[1]), ("flags", x > 2)):
+        np.testing.assert_array_equal(y[name].numpy(), expected.numpy(), strict=True)
+    assert y["none"].shape == (0, 3) and y["number"].shape == () and y["number"].item() == 5
+    y["x"][0, 0] = 9.0
+    assert y["same"][0, 0].item() == 0
+
+
+def test_modules_and_optimisers_are_not_saved_whole(path):
+    m = nn.Linear(1, 1)
+    with pytest.raises(
+        TypeError, match=r"save: the object is a Linear, .* save its state_dict\(\), and load that into"
+    ):
+        save(m, path)
+    with pytest.raises(TypeError, match=r"save: optimizer is a SGD, and a file holds numbers, not code"):
+        save({"optimizer": tl.optim.SGD(m.parameters())}, path)
+
+
 def test_nan_and_infinity_come_back(path):
     save([math.nan, math.inf, -math.inf], path)
     assert repr(load(path)) == "[nan, inf, -inf]"

@@ -194,9 +194,11 @@ class Module(Hooked):
         return self
 
     def train(self, mode: bool = True) -> Self:
-        """Training (True) or evaluating (False), for itself and all modules within."""
-        for module in self.modules():
-            module.training = mode
+        """Training (True) or evaluating (False), for itself and all modules within, which may have a train() of their
+        own."""
+        self.training = mode
+        for module in self.children():
+            module.train(mode)
         return self
 
     def eval(self) -> Self:
@@ -253,10 +255,10 @@ class Module(Hooked):
 
     # Its state -------------------------------------------------------------------------------------
 
-    def _state(self, prefix: str = "") -> dict[str, Tensor]:
+    def _state(self) -> dict[str, Tensor]:
         """Its parameters and persistent buffers, the Tensors themselves, under every name they have."""
         state: dict[str, Tensor] = {}
-        for path, module in self.named_modules(prefix, remove_duplicate=False):
+        for path, module in self.named_modules(remove_duplicate=False):
             kept = [(name, x) for name, x in module._own(Tensor) if name not in module._transient]
             state |= {_join(path, name): x for name, x in (*module._own(Parameter), *kept)}
         return state

@@ -10,6 +10,8 @@ from ..device import xp
 from ..tensor import Tensor
 from .optimizer import Optimizer, in_blocks, not_differentiable, scratch
 
+_NAMES = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
+
 
 class Adam(Optimizer):
     """With gradient g, at step t:
@@ -52,7 +54,7 @@ class Adam(Optimizer):
         self._check_betas(group)
 
     def update(self, p: Any, g: Any, group: dict[str, Any], state: dict[str, Any]) -> None:
-        names = ["exp_avg", "exp_avg_sq", *(["max_exp_avg_sq"] if group["amsgrad"] else [])]
+        names = _NAMES[: 3 if group["amsgrad"] else 2]
         for name in names:
             if name not in state:
                 state[name] = Tensor._of(xp(p).zeros_like(p))
@@ -60,13 +62,16 @@ class Adam(Optimizer):
         beta1, beta2 = group["betas"]
         lr, root = float(group["lr"]), math.sqrt(1 - beta2**t)
         decay, decoupled, maximize = float(group["weight_decay"]), group["decoupled_weight_decay"], group["maximize"]
+        as_it_is = not maximize and (decoupled or not decay)
 
         def gradient(p: Any, g: Any, s: Any) -> Any:
             """What the averages are of, in s if it is not g itself."""
-            if decay and not decoupled:
-                xp(p).multiply(p, decay, out=s)
-                return (xp(p).subtract if maximize else xp(p).add)(s, g, out=s)
-            return xp(p).negative(g, out=s) if maximize else g
+            if as_it_is:
+                return g
+            if decoupled or not decay:
+                return xp(p).negative(g, out=s)
+            xp(p).multiply(p, decay, out=s)
+            return (xp(p).subtract if maximize else xp(p).add)(s, g, out=s)
 
         def change(p: Any, g: Any, m: Any, v: Any, largest: Any = None) -> None:
             library, s = xp(p), scratch(p)

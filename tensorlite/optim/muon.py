@@ -80,7 +80,7 @@ class Muon(Optimizer):
 
 
 def orthogonal(x: Any, coefficients: tuple[float, float, float], steps: int, eps: float) -> Any:
-    """Near to U Vᵀ, for a matrix x = U S Vᵀ: its singular values become about 1 (0.7 to 1.2 with Jordan's numbers).
+    """Near to U Vᵀ, for a matrix x = U S Vᵀ: singular values become about 1 (with the defaults 0.7 to 1.2).
 
     A polynomial of odd degree acts on the singular values alone: with the smaller Gram matrix A = x xᵀ,
 

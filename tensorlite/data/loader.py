@@ -1,96 +1,33 @@
-"""Data sets, and the DataLoader that draws batches from them in an order that can be stopped and resumed.
-
-    >>> samples = [(10, "a"), (11, "b"), (12, "c")]
-    >>> for numbers, letters in DataLoader(samples, batch_size=2):
-    ...     print(numbers, letters)
-    tensor([10, 11]) ['a', 'b']
-    tensor([12]) ['c']
-
-A data set is whatever has samples by number and a length; a sample is what `default_collate` can batch.
-"""
+"""The DataLoader, which draws batches from a data set in an order that can be stopped and resumed."""
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import accumulate, islice
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
-from .creation import from_numpy
-from .ops.shape import stack
-from .random import Generator, default_generator
-from .tensor import Tensor
-
-# Data sets ---------------------------------------------------------------------------------------------
-
-
-class Dataset:
-    """Samples by number: a subclass defines `__getitem__` and `__len__`.
-
-    It may define `__getitems__(indices)` too, which gives collate_fn what it wants for a whole batch at once.
-    """
-
-    def __getitem__(self, index: int) -> Any:
-        raise NotImplementedError(f"{type(self).__name__} has no __getitem__(index), which gives a sample")
-
-    def __len__(self) -> int:
-        raise NotImplementedError(f"{type(self).__name__} has no __len__(), the number of samples")
+from ..creation import from_numpy
+from ..ops.shape import stack
+from ..random import Generator, default_generator
+from ..tensor import Tensor
+from .dataset import IterableDataset
+from .sampler import BatchSampler, RandomSampler, SequentialSampler
 
 
-class TensorDataset(Dataset):
-    """Sample i is (tensor[i] for each of the Tensors), which must be of one length."""
-
-    def __init__(self, *tensors: Tensor):
-        if len({len(x) for x in tensors}) != 1:
-            raise ValueError(f"TensorDataset: the Tensors must be of one length, not {[len(x) for x in tensors]}")
-        self.tensors = tensors
-
-    def __getitem__(self, index: int) -> tuple[Tensor, ...]:
-        return tuple([x[index] for x in self.tensors])
-
-    def __len__(self) -> int:
-        return len(self.tensors[0])
-
-
-class Subset(Dataset):
-    """The samples of a data set at the given indices, in that order."""
-
-    def __init__(self, dataset: Any, indices: Sequence[int]):
-        self.dataset = dataset
-        self.indices = indices
-
-    def __getitem__(self, index: int) -> Any:
-        return self.dataset[self.indices[index]]
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-
-def random_split(dataset: Any, lengths: Sequence[float], generator: Generator | None = None) -> list[Subset]:
-    """The data set in parts that do not overlap, drawn at random.
-
-    lengths  the sizes, which add up to the whole, or fractions that add up to 1; of what rounding down leaves
-             over, the first parts get one each
-    """
-    n = len(dataset)
-    sizes = [int(length) for length in lengths]
-    if math.isclose(sum(lengths), 1):
-        sizes = [math.floor(n * length) for length in lengths]
-        for i in range(n - sum(sizes)):
-            sizes[i % len(sizes)] += 1
-    if sum(sizes) != n:
-        raise ValueError(
-            f"random_split: the lengths {list(lengths)} add up to {sum(lengths)}, neither to 1 nor to the {n} samples"
-        )
-    order = (generator or default_generator()).numbers.permutation(n).tolist()
-    return [Subset(dataset, order[end - size : end]) for end, size in zip(accumulate(sizes), sizes)]
-
-
-# Batches -----------------------------------------------------------------------------------------------
+def default_convert(data: Any) -> Any:
+    """A sample as it is, with its arrays as Tensors."""
+    if isinstance(data, np.ndarray) and data.dtype.kind in "biuf":
+        return from_numpy(data)
+    if isinstance(data, Mapping):
+        return {key: default_convert(x) for key, x in data.items()}
+    if isinstance(data, (tuple, list)):
+        parts = [default_convert(x) for x in data]
+        return type(data)(*parts) if hasattr(data, "_fields") else type(data)(parts)
+    return data
 
 
 def default_collate(batch: Sequence[Any]) -> Any:
@@ -124,13 +61,20 @@ def default_collate(batch: Sequence[Any]) -> Any:
 class DataLoader:
     """Batches of a data set, anew in each epoch (each `for` loop over the loader).
 
-    batch_size       samples per batch; the last may have fewer, or is left out with drop_last
+    dataset          samples by number, or an IterableDataset
+    batch_size       samples per batch; the last may have fewer, or is left out with drop_last. None: no batches, but
+                     the samples as they are
     shuffle          a new random order in each epoch
     sampler          an iterable of indices that has a length, in the place of shuffle
+    batch_sampler    an iterable of lists of indices, in the place of all four
     num_workers      0: samples are fetched when a batch is asked for; more: a thread fetches ahead,
                      prefetch_factor batches for each. It is one thread, so that the order of fetching is certain
     collate_fn       makes a batch of a list of samples
+    worker_init_fn   called as worker_init_fn(0) in that thread before it begins
     generator        for shuffle; by default its own, seeded from the default generator when the loader is made
+
+    pin_memory, timeout, multiprocessing_context and persistent_workers are taken and do nothing, as there are no
+    processes.
 
     `state_dict()` between two batches, and `load_state_dict` into another loader with the same arguments,
     give exactly the batches that were to come.
@@ -139,39 +83,59 @@ class DataLoader:
     def __init__(
         self,
         dataset: Any,
-        batch_size: int = 1,
-        shuffle: bool = False,
-        sampler: Iterable[int] | None = None,
-        *,
+        batch_size: int | None = 1,
+        shuffle: bool | None = None,
+        sampler: Iterable[Any] | None = None,
+        batch_sampler: Iterable[list[Any]] | None = None,
         num_workers: int = 0,
-        collate_fn: Callable[[list[Any]], Any] = default_collate,
+        collate_fn: Callable[[Any], Any] | None = None,
+        pin_memory: bool = False,
         drop_last: bool = False,
+        timeout: float = 0,
+        worker_init_fn: Callable[[int], Any] | None = None,
+        multiprocessing_context: Any = None,
         generator: Generator | None = None,
-        prefetch_factor: int = 2,
+        *,
+        prefetch_factor: int | None = None,
+        persistent_workers: bool = False,
     ):
-        if batch_size < 1 or num_workers < 0 or prefetch_factor < 1:
+        prefetch_factor = 2 if prefetch_factor is None else prefetch_factor
+        if (batch_size is not None and batch_size < 1) or num_workers < 0 or prefetch_factor < 1:
             raise ValueError(
                 "DataLoader: batch_size and prefetch_factor must be at least 1 and num_workers at least 0, "
                 f"not {batch_size}, {prefetch_factor} and {num_workers}"
             )
         if shuffle and sampler is not None:
             raise ValueError("DataLoader: a sampler gives the order, so shuffle must be left False with one")
+        if batch_sampler is not None and (batch_size != 1 or shuffle or sampler is not None or drop_last):
+            raise ValueError(
+                "DataLoader: a batch_sampler gives the batches, so leave batch_size, shuffle, sampler and drop_last out"
+            )
+        iterable = isinstance(dataset, IterableDataset)
+        if iterable and (shuffle or sampler is not None or batch_sampler is not None):
+            raise ValueError("DataLoader: an IterableDataset gives the order, so leave shuffle and samplers out")
         self.dataset = dataset
-        self.batch_size = batch_size
-        self.shuffle = shuffle
-        self.sampler = sampler
+        self.batch_size: Any = batch_size if batch_sampler is None else None
         self.num_workers = num_workers
-        self.collate_fn = collate_fn
         self.drop_last = drop_last
+        self.worker_init_fn = worker_init_fn
         self.generator = generator or Generator().manual_seed(default_generator().seed())
         self.prefetch_factor = prefetch_factor
+        if iterable:
+            sampler = dataset  # what comes are the samples themselves
+        elif sampler is None:
+            sampler = RandomSampler(dataset, generator=self.generator) if shuffle else SequentialSampler(dataset)
+        if batch_sampler is None and batch_size is not None:
+            batch_sampler = BatchSampler(sampler, batch_size, drop_last)
+        self.sampler = sampler
+        self.batch_sampler = batch_sampler
+        self.collate_fn = collate_fn or (default_convert if batch_sampler is None else default_collate)
         self._epoch = _Epoch(0, self.generator.get_state())
         self._resumed = False
 
     def __len__(self) -> int:
-        """The number of batches in an epoch."""
-        samples = len(self.dataset if self.sampler is None else self.sampler)  # type: ignore[arg-type]
-        return samples // self.batch_size if self.drop_last else -(-samples // self.batch_size)
+        """The number of batches in an epoch. Raises TypeError if the data set or sampler has no length."""
+        return len(self.sampler if self.batch_sampler is None else self.batch_sampler)  # type: ignore[arg-type]
 
     def __iter__(self) -> Iterator[Any]:
         if self._resumed:
@@ -179,29 +143,20 @@ class DataLoader:
         else:
             self._epoch = _Epoch(self._epoch.number + bool(self._epoch.batches), self.generator.get_state())
         self._resumed = False
-        return self._batches(self._epoch, islice(self._indices(), self._epoch.batches, None))
+        order = iter(self.sampler if self.batch_sampler is None else self.batch_sampler)
+        return self._batches(self._epoch, islice(order, self._epoch.batches, None))
 
-    def _indices(self) -> Iterator[list[int]]:
-        """The indices of each batch of an epoch. The order is drawn at once, not when the first batch is asked for."""
-        if self.sampler is not None:
-            order: Any = self.sampler
-        elif self.shuffle:
-            order = self.generator.numbers.permutation(len(self.dataset))
-        else:
-            order = range(len(self.dataset))
-        order = iter(order)
-        batches = iter(lambda: [int(i) for i in islice(order, self.batch_size)], [])
-        return (batch for batch in batches if len(batch) == self.batch_size or not self.drop_last)
-
-    def _batches(self, epoch: _Epoch, indices: Iterator[list[int]]) -> Iterator[Any]:
+    def _batches(self, epoch: _Epoch, indices: Iterator[Any]) -> Iterator[Any]:
         for batch in self._ahead(indices) if self.num_workers else map(self._fetch, indices):
             epoch.batches += 1  # first, so that while the consumer has the batch it counts as consumed
             yield batch
+        epoch.complete = True
 
-    def _ahead(self, indices: Iterator[list[int]]) -> Iterator[Any]:
+    def _ahead(self, indices: Iterator[Any]) -> Iterator[Any]:
         """The batches, fetched by a thread that ends when this iterator does, also if it is given up early."""
         waiting: deque[Future] = deque()
-        thread = ThreadPoolExecutor(1, "DataLoader")
+        start = self.worker_init_fn or (lambda worker: None)
+        thread = ThreadPoolExecutor(1, "DataLoader", start, (0,))
         try:
             while True:
                 room = self.num_workers * self.prefetch_factor - len(waiting)
@@ -212,16 +167,26 @@ class DataLoader:
         finally:
             thread.shutdown(cancel_futures=True)
 
-    def _fetch(self, indices: list[int]) -> Any:
+    def _fetch(self, indices: Any) -> Any:
+        if isinstance(self.dataset, IterableDataset):
+            return self.collate_fn(indices)
+        if self.batch_sampler is None:
+            return self.collate_fn(self.dataset[indices])
         many = getattr(self.dataset, "__getitems__", None)
         return self.collate_fn(many(indices) if many is not None else [self.dataset[i] for i in indices])
 
     def state_dict(self) -> dict[str, Any]:
         """Where the loader is: the epoch, how many batches of it were handed out (fetched ahead does not count),
         and the state of the generator when the epoch began. What a sampler draws is not part of it."""
-        if self._epoch.batches and self._epoch.batches == len(self):
+        if self._epoch.complete or (self._epoch.batches and self._epoch.batches == self._length()):
             return {"epoch": self._epoch.number + 1, "batches": 0, "generator": self.generator.get_state()}
         return {"epoch": self._epoch.number, "batches": self._epoch.batches, "generator": self._epoch.generator}
+
+    def _length(self) -> int | None:
+        try:
+            return len(self)
+        except (TypeError, NotImplementedError):  # a stream, whose end one knows when it comes
+            return None
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """The next `for` loop goes on where the saved one was."""
@@ -236,3 +201,4 @@ class _Epoch:
         self.number = number
         self.generator = generator  # its state when the epoch began, before the order was drawn
         self.batches = batches  # handed out
+        self.complete = False
