@@ -163,7 +163,7 @@ class DataLoader:
         self.num_workers = num_workers
         self.collate_fn = collate_fn
         self.drop_last = drop_last
-        self.generator = generator or Generator().manual_seed(default_generator().seed())
+        self.generator = generator or Generator().manual_seed(default_generator().draw_seed())
         self.prefetch_factor = prefetch_factor
         self._epoch = _Epoch(0, self.generator.get_state())
         self._resumed = False
