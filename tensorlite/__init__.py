@@ -11,7 +11,7 @@ Where tensorlite has a thing it has PyTorch's name, argument order, default and 
 
 import warnings as _warnings
 from importlib.util import find_spec as _find_spec
-from math import inf, nan, pi
+from math import e, inf, nan, pi
 from sys import modules as _modules
 
 from . import autograd, backends, cuda, data, machine, nn, optim, utils
@@ -23,19 +23,30 @@ from .device import device
 from .dtype import bool_ as bool
 from .dtype import (
     double,
+    dtype,
+    finfo,
     float16,
     float32,
     float64,
+    get_default_dtype,
     half,
+    iinfo,
     int8,
     int16,
     int32,
     int64,
     long,
+    promote_types,
+    result_type,
+    set_default_dtype,
+    short,
     uint8,
     uint16,
     uint32,
 )  # fmt: skip
+from .dtype import fits as can_cast
+from .dtype import float32 as float
+from .dtype import int32 as int
 from .interchange import from_dlpack
 from .memory import keep_freed_memory as _keep_freed_memory
 from .mode import (
@@ -53,7 +64,16 @@ from .ops import *
 from .parallel import get_num_threads, set_num_threads
 from .printing import set_printoptions
 from .profiler import profile
-from .random import Generator, default_generator, get_rng_state, manual_seed, set_rng_state
+from .random import (
+    Generator,
+    default_generator,
+    get_rng_state,
+    initial_seed,
+    manual_seed,
+    seed,
+    set_rng_state,
+)  # fmt: skip
+from .sampling import *
 from .serialize import load, save
 from .tensor import Tensor
 
@@ -62,6 +82,8 @@ _keep_freed_memory()
 _warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"tensorlite\.")
 if _find_spec("tensorlite.kernels"):  # without the folder everything runs, slower
     from . import kernels
+
+numel, is_floating_point = Tensor.numel, Tensor.is_floating_point
 
 __version__ = "0.1.0"
 

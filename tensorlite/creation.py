@@ -1,23 +1,50 @@
-"""Making Tensors: from data, filled, counted, or drawn at random; with dtype=, device= and requires_grad= where PyTorch
-has them."""
+"""Making Tensors: from data, filled, or counted; with dtype=, device= and requires_grad= where PyTorch has them.
+
+Those drawn at random are in sampling.py.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from operator import index
 from typing import Any
 
 import numpy as np
 
-from . import random
-from .device import library, move
-from .dtype import DEFAULT
-from .ops.shape import _ints
-from .tensor import Tensor
+from .device import library
+from .dtype import get_default_dtype, scalar
+from .tensor import Tensor, attach
 
 
 def _made(array: Any, requires_grad: bool) -> Tensor:
     tensor = Tensor._of(array)
     tensor.requires_grad = requires_grad
     return tensor
+
+
+def _size(numbers: tuple[Any, ...], size: Any = None) -> tuple[int, ...]:
+    """The shape given as f(2, 3), f((2, 3)) or f(size=(2, 3)). Raises TypeError for what is no shape, RuntimeError for
+    negative lengths."""
+    if (size is None) == (not numbers):
+        raise TypeError(f"expected a size, as numbers or as size=(…), and got {'both' if numbers else 'none'}")
+    given = numbers if size is None else (size,)
+    try:
+        shape = tuple([index(n) for n in (given[0] if len(given) == 1 and not _whole(given[0]) else given)])
+    except TypeError:
+        raise TypeError(f"a shape is made of whole numbers, not of {given}") from None
+    if min(shape, default=0) < 0:
+        raise RuntimeError(f"a shape has no negative lengths: {shape}")
+    return shape
+
+
+def _whole(x: Any) -> bool:
+    return isinstance(x, (int, np.integer, Tensor))
+
+
+def _number(x: Any) -> Any:
+    """The number in a 0-dimensional Tensor; others as they are."""
+    return x.item() if isinstance(x, Tensor) else x
 
 
 def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
@@ -39,6 +66,11 @@ def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
     )
 
 
+def is_tensor(obj: Any) -> bool:
+    """Whether obj is a Tensor."""
+    return isinstance(obj, Tensor)
+
+
 def from_numpy(ndarray: np.ndarray) -> Tensor:
     """A Tensor that shares an array's memory. Raises TypeError for anything but a NumPy array."""
     if not isinstance(ndarray, np.ndarray):
@@ -48,135 +80,115 @@ def from_numpy(ndarray: np.ndarray) -> Tensor:
     return Tensor._of(ndarray)
 
 
-def zeros(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
-    return _made(library(device).zeros(_ints(size), dtype or DEFAULT), requires_grad)
+def zeros(
+    *numbers: Any, size: Any = None, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
+    return _made(library(device).zeros(_size(numbers, size), dtype or get_default_dtype()), requires_grad)
 
 
-def ones(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
-    return _made(library(device).ones(_ints(size), dtype or DEFAULT), requires_grad)
+def ones(*numbers: Any, size: Any = None, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    return _made(library(device).ones(_size(numbers, size), dtype or get_default_dtype()), requires_grad)
 
 
-def empty(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def empty(
+    *numbers: Any, size: Any = None, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
     """A Tensor whose numbers are whatever was in memory."""
-    return _made(library(device).empty(_ints(size), dtype or DEFAULT), requires_grad)
+    return _made(library(device).empty(_size(numbers, size), dtype or get_default_dtype()), requires_grad)
 
 
 def full(size: Any, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
-    default = DEFAULT if isinstance(fill_value, float) else np.asarray(fill_value).dtype
-    return _made(library(device).full(tuple(size), fill_value, dtype or default), requires_grad)
+    """A Tensor with one number everywhere. Raises RuntimeError if the dtype cannot hold it."""
+    value = _number(fill_value)
+    dtype = dtype or (get_default_dtype() if isinstance(value, float) else np.asarray(value).dtype)
+    return _made(library(device).full(_size((), size), scalar(value, dtype, "full"), dtype), requires_grad)
+
+
+def arange(
+    start: Any = 0,
+    end: Any = None,
+    step: Any = 1,
+    *,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:
+    """arange(end), arange(start, end) or arange(start, end, step): the numbers from start until before end.
+
+    Raises RuntimeError if no number of steps leads from start to end.
+    """
+    given = (0, start, step) if end is None else (start, end, step)
+    first, last, by = (_number(x) for x in given)
+    if by == 0 or not 0 <= (last - first) / by < math.inf:
+        raise RuntimeError(f"arange: steps of {by} do not lead from {first} to {last}")
+    floats = any(isinstance(x, (float, np.floating)) for x in (first, last, by))
+    # In float64, because NumPy adds up a step that it has rounded to the dtype: in float32 its error would grow.
+    numbers = library(device).arange(first, last, by, dtype=np.float64 if floats else np.int64)
+    return _made(numbers.astype(dtype or (get_default_dtype() if floats else np.int64), copy=False), requires_grad)
+
+
+def linspace(
+    start: Any, end: Any, steps: int, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
+    """`steps` numbers from start to end, both included."""
+    (steps,) = _size((steps,))
+    numbers = library(device).linspace(_number(start), _number(end), steps, dtype=dtype or get_default_dtype())
+    return _made(numbers, requires_grad)
+
+
+def eye(n: int, m: int | None = None, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """The identity matrix (n, n), or the left or upper part of one, (n, m)."""
+    shape = _size((n, n if m is None else m))
+    return _made(library(device).eye(*shape, dtype=dtype or get_default_dtype()), requires_grad)
+
+
+def tril_indices(row: int, col: int, offset: int = 0, *, dtype: Any = np.int64, device: Any = None) -> Tensor:
+    """(2, count): the places in the lower triangle of a (row, col) matrix, its diagonal moved by offset."""
+    return Tensor(np.stack(np.tril_indices(row, offset, col)), dtype=dtype, device=device)
+
+
+def triu_indices(row: int, col: int, offset: int = 0, *, dtype: Any = np.int64, device: Any = None) -> Tensor:
+    """(2, count): the places in the upper triangle of a (row, col) matrix, its diagonal moved by offset."""
+    return Tensor(np.stack(np.triu_indices(row, offset, col)), dtype=dtype, device=device)
+
+
+# Like another Tensor ---------------------------------------------------------------------------------------
+
+
+def _as(x: Tensor, dtype: Any, device: Any) -> dict[str, Any]:
+    """The dtype and the device, as given or else as x has them."""
+    return {"dtype": dtype or x.dtype, "device": device or x.device}
 
 
 def zeros_like(input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
-    return zeros(input.shape, dtype=dtype or input.dtype, device=device or input.device, requires_grad=requires_grad)
+    return zeros(input.shape, requires_grad=requires_grad, **_as(input, dtype, device))
 
 
 def ones_like(input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
-    return ones(input.shape, dtype=dtype or input.dtype, device=device or input.device, requires_grad=requires_grad)
+    return ones(input.shape, requires_grad=requires_grad, **_as(input, dtype, device))
+
+
+def empty_like(input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    return empty(input.shape, requires_grad=requires_grad, **_as(input, dtype, device))
 
 
 def full_like(
     input: Tensor, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
 ) -> Tensor:
-    dtype, device = dtype or input.dtype, device or input.device
-    return full(input.shape, fill_value, dtype=dtype, device=device, requires_grad=requires_grad)
+    return full(input.shape, fill_value, requires_grad=requires_grad, **_as(input, dtype, device))
 
 
-def arange(
-    start: Any, end: Any = None, step: Any = 1, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
-) -> Tensor:
-    """arange(end), arange(start, end) or arange(start, end, step): the numbers from start until before end."""
-    given = (0, start, step) if end is None else (start, end, step)
-    bounds = [x.item() if isinstance(x, Tensor) else x for x in given]
-    floats = any(isinstance(x, (float, np.floating)) for x in bounds)
-    # In float64, because NumPy adds up a step that it has rounded to the dtype: in float32 its error would grow.
-    numbers = library(device).arange(*bounds, dtype=np.float64 if floats else np.int64)
-    return _made(numbers.astype(dtype or (DEFAULT if floats else np.int64), copy=False), requires_grad)
+def _new(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def new(self: Tensor, *args: Any, dtype: Any = None, device: Any = None, **options: Any) -> Tensor:
+        return make(*args, **_as(self, dtype, device), **options)
+
+    new.__doc__ = f"`{make.__name__}`, with this Tensor's dtype and device unless others are given."
+    return new
 
 
-def linspace(
-    start: float, end: float, steps: int, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
-) -> Tensor:
-    """`steps` numbers from start to end, both included."""
-    return _made(library(device).linspace(start, end, steps, dtype=dtype or DEFAULT), requires_grad)
-
-
-def eye(n: int, m: int | None = None, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
-    """The identity matrix."""
-    return _made(library(device).eye(n, m, dtype=dtype or DEFAULT), requires_grad)
-
-
-def _source(generator: random.Generator | None, device: Any) -> random.Generator:
-    return generator or random.default_generator(device)
-
-
-def rand(
-    *size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False, generator: Any = None
-) -> Tensor:
-    """Uniform on [0, 1)."""
-    return _made(random.uniform(_ints(size), 0, 1, dtype, _source(generator, device)), requires_grad)
-
-
-def randn(
-    *size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False, generator: Any = None
-) -> Tensor:
-    """Normal with mean 0 and variance 1."""
-    return _made(random.normal(_ints(size), 0, 1, dtype, _source(generator, device)), requires_grad)
-
-
-def rand_like(input: Tensor) -> Tensor:
-    return rand(input.shape, dtype=input.dtype, device=input.device)
-
-
-def randn_like(input: Tensor) -> Tensor:
-    return randn(input.shape, dtype=input.dtype, device=input.device)
-
-
-def randint(
-    low: int, high: Any = None, size: Any = None, *, dtype: Any = None, device: Any = None, generator: Any = None
-) -> Tensor:
-    """randint(high, size) or randint(low, high, size): integers from [low, high), all equally likely."""
-    if size is None:
-        low, high, size = 0, low, high
-    return Tensor._of(_source(generator, device).numbers.integers(low, high, tuple(size), dtype=dtype or np.int64))
-
-
-def randperm(n: int, *, device: Any = None, generator: Any = None) -> Tensor:
-    """The numbers 0 … n-1 in random order."""
-    return Tensor._of(move(_source(generator, device).numbers.permutation(n), device or "cpu"))
-
-
-def multinomial(input: Tensor, num_samples: int, replacement: bool = False, *, generator: Any = None) -> Tensor:
-    """Indices drawn with probabilities proportional to each row of input: (C,) or (B, C) -> (…, num_samples).
-
-    Without replacement each index is drawn at most once. Raises ValueError for negative or non-finite weights,
-    a row without any, or more samples than there are non-zero weights.
-    """
-    weights = input.detach().cpu().array.astype(np.float64)
-    if (
-        weights.ndim not in (1, 2)
-        or not np.isfinite(weights).all()
-        or (weights < 0).any()
-        or (weights.sum(-1) <= 0).any()
-    ):
-        raise ValueError(
-            "multinomial: each row must hold finite weights >= 0, not all of them 0, in one or two dimensions"
-        )
-    if not replacement and num_samples > np.count_nonzero(weights, axis=-1).min():
-        raise ValueError(f"multinomial: cannot draw {num_samples} different indices, fewer have a weight above 0")
-    numbers = _source(generator, "cpu").numbers
-    if replacement or num_samples == 1:
-        cumulative = np.cumsum(weights, axis=-1)
-        draws = move(numbers.random((*weights.shape[:-1], num_samples)), "cpu") * cumulative[..., -1:]
-        drawn = (draws[..., :, None] >= cumulative[..., None, :]).sum(-1)
-    else:  # the largest of log(weight) + Gumbel noise are a sample without replacement (Vieira, 2014)
-        with np.errstate(divide="ignore"):
-            keys = np.log(weights) - np.log(-np.log(move(numbers.random(weights.shape), "cpu")))
-        drawn = np.argsort(-keys, axis=-1, kind="stable")[..., :num_samples]
-    return Tensor._of(move(drawn.astype(np.int64), input.device))
-
+attach(new_zeros=_new(zeros), new_ones=_new(ones), new_empty=_new(empty), new_full=_new(full), new_tensor=_new(tensor))
 
 __all__ = [
-    "arange", "as_tensor", "empty", "eye", "from_numpy", "full", "full_like", "linspace", "multinomial", "ones",
-    "ones_like", "rand", "rand_like", "randint", "randn", "randn_like", "randperm", "tensor", "zeros",
-    "zeros_like",
+    "arange", "as_tensor", "empty", "empty_like", "eye", "from_numpy", "full", "full_like", "is_tensor", "linspace",
+    "ones", "ones_like", "tensor", "tril_indices", "triu_indices", "zeros", "zeros_like",
 ]  # fmt: skip

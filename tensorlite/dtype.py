@@ -13,12 +13,13 @@ from typing import Any
 
 import numpy as np
 
+dtype, finfo, iinfo = np.dtype, np.finfo, np.iinfo
 float16 = half = np.dtype("float16")
 float32 = np.dtype("float32")
 float64 = double = np.dtype("float64")
 complex128 = np.dtype("complex128")
 int8 = np.dtype("int8")
-int16 = np.dtype("int16")
+int16 = short = np.dtype("int16")
 int32 = np.dtype("int32")
 int64 = long = np.dtype("int64")
 uint8 = np.dtype("uint8")
@@ -27,9 +28,24 @@ uint32 = np.dtype("uint32")
 bool_ = np.dtype("bool")
 
 DEFAULT = float32
+_default = DEFAULT
 _CATEGORY = {"b": 0, "u": 1, "i": 1, "f": 2, "c": 3}
 _WEAK = {bool, int, float}  # numbers that take the dtype of the floating array they meet
-_PYTHON = {bool: bool_, int: int64, float: DEFAULT, complex: complex128}
+_PYTHON = {bool: bool_, int: int64, complex: complex128}  # floats are of the default dtype
+
+
+def get_default_dtype() -> np.dtype:
+    """The dtype of what is made of Python floats, or of nothing at all: float32, unless set otherwise."""
+    return _default
+
+
+def set_default_dtype(d: Any) -> None:
+    """Make another floating-point dtype the default. Raises TypeError for other dtypes."""
+    global _default
+    if np.dtype(d).kind != "f":
+        raise TypeError(f"set_default_dtype: {np.dtype(d)} is not a floating-point dtype; use float32 or float64")
+    _default = np.dtype(d)
+    _common.cache_clear()
 
 
 def is_floating(dtype: np.dtype) -> bool:
@@ -46,14 +62,14 @@ def fits(source: np.dtype, target: np.dtype) -> bool:
 def common(operands: list[Any], floating: bool = False) -> np.dtype:
     """The dtype in which an op on `operands` (arrays and Python numbers) computes.
 
-    `floating`: the op is a function of real numbers (exp, divide), so integers become float32.
+    `floating`: the op is a function of real numbers (exp, divide), so integers become the default dtype.
     """
     ranked: tuple[list[np.dtype], ...] = ([], [], [])  # arrays with dimensions; 0-dimensional; Python numbers
     for x in operands:
         if hasattr(x, "dtype"):
             ranked[0 if x.ndim else 1].append(x.dtype)
         else:
-            ranked[2].append(_PYTHON.get(type(x), DEFAULT))
+            ranked[2].append(_PYTHON.get(type(x), _default))
     return _common(tuple(map(tuple, ranked)), floating)
 
 
@@ -65,8 +81,31 @@ def _common(groups: tuple[tuple[np.dtype, ...], ...], floating: bool) -> np.dtyp
         if result is None or category > _CATEGORY[result.kind]:
             result = reduce(np.promote_types, (dtype for dtype in group if _CATEGORY[dtype.kind] == category))
     if result is None or (floating and not is_floating(result)):
-        return DEFAULT
+        return _default
     return result
+
+
+def result_type(tensor1: Any, tensor2: Any) -> np.dtype:
+    """The dtype in which two Tensors or numbers mix."""
+    return common([tensor1, tensor2])
+
+
+def promote_types(type1: Any, type2: Any) -> np.dtype:
+    """The dtype in which Tensors of two dtypes mix, if both have dimensions."""
+    return _common(((np.dtype(type1), np.dtype(type2)), (), ()), False)
+
+
+def scalar(value: Any, dtype: Any, op: str) -> Any:
+    """A number in a dtype; floats lose their fraction in integers. Raises RuntimeError if the dtype cannot hold it."""
+    dtype = np.dtype(dtype)
+    try:
+        with np.errstate(over="ignore"):
+            number = dtype.type(value)
+    except (OverflowError, ValueError):  # of integers; inf and nan
+        number = None
+    if number is None or (dtype.kind == "f" and np.isinf(number) and not np.isinf(value)):
+        raise RuntimeError(f"{op}: {value} is beyond what {dtype} can hold")
+    return number
 
 
 def promote(operands: list[Any], floating: bool = False) -> list[Any]:

@@ -7,6 +7,7 @@ numbers than PyTorch does.
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 
 from .device import device as Device
 from .device import library, xp
-from .dtype import DEFAULT
+from .dtype import get_default_dtype
 from .tensor import Tensor, array_of
 
 DEFAULT_SEED = 0
@@ -40,7 +41,12 @@ class Generator:
         return self
 
     def initial_seed(self) -> int:
+        """The seed from which it last started."""
         return self._seed
+
+    def seed(self) -> int:
+        """Start anew from a seed that the operating system draws. Returns the seed."""
+        return self.manual_seed(secrets.randbits(64))._seed
 
     def get_state(self) -> Tensor:
         """Everything the next number depends on, as a uint8 Tensor (JSON inside) that can be saved."""
@@ -62,8 +68,8 @@ class Generator:
             raise ValueError(f"set_state: this is not a state that get_state() gave ({error})") from None
         return self
 
-    def seed(self) -> int:
-        """A fresh seed, for something that has to draw the same numbers twice."""
+    def draw_seed(self) -> int:
+        """A seed drawn from this generator, for something that has to draw the same numbers twice."""
         return int(self.numbers.integers(0, 2**62))
 
 
@@ -87,6 +93,16 @@ def manual_seed(seed: int) -> Generator:
     for generator in _generators.values():
         generator.manual_seed(seed)
     return cpu
+
+
+def seed() -> int:
+    """Seed the default generators of all devices with a number that the operating system draws. Returns it."""
+    return manual_seed(secrets.randbits(64)).initial_seed()
+
+
+def initial_seed() -> int:
+    """The seed from which the CPU's default generator last started."""
+    return default_generator().initial_seed()
 
 
 def get_rng_state() -> Tensor:
@@ -114,10 +130,17 @@ def head_masks(p: float, seed: int, first: int, heads: int) -> Callable[[int, in
     return lambda rows, columns: np.stack([stream.random((rows, columns), np.float32) for stream in streams]) >= p
 
 
+def _dtypes(dtype: Any) -> tuple[np.dtype, np.dtype]:
+    """The dtype asked for, and the one in which its numbers are drawn. Raises TypeError for integers."""
+    dtype = np.dtype(dtype or get_default_dtype())
+    if dtype.kind != "f":
+        raise TypeError(f"random numbers from a continuous distribution cannot be {dtype}; use float32, or randint")
+    return dtype, dtype if dtype in (np.float32, np.float64) else np.dtype(np.float32)
+
+
 def normal(shape: tuple[int, ...], mean: float, std: float, dtype: Any, generator: Generator) -> Any:
     """Normally distributed numbers, as an array."""
-    dtype = np.dtype(dtype or DEFAULT)
-    wide = dtype if dtype in (np.float32, np.float64) else np.dtype(np.float32)
+    dtype, wide = _dtypes(dtype)
     x = generator.numbers.standard_normal(shape, dtype=wide)
     x *= wide.type(std)
     x += wide.type(mean)
@@ -126,12 +149,11 @@ def normal(shape: tuple[int, ...], mean: float, std: float, dtype: Any, generato
 
 def uniform(shape: tuple[int, ...], low: float, high: float, dtype: Any, generator: Generator) -> Any:
     """Numbers from [low, high), all equally likely, as an array."""
-    dtype = np.dtype(dtype or DEFAULT)
-    wide = dtype if dtype in (np.float32, np.float64) else np.dtype(np.float32)
+    dtype, wide = _dtypes(dtype)
     x = generator.numbers.random(shape, dtype=wide)
     x *= wide.type(high - low)
     x += wide.type(low)
     x = x.astype(dtype, copy=False)
-    if dtype.kind == "f" and low < high:  # rounding may have made it `high`
+    if low < high:  # rounding may have made it `high`
         xp(x).minimum(x, np.nextafter(dtype.type(high), dtype.type(low)), out=x)
     return x

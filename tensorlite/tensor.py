@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from .device import device, device_of, move
-from .dtype import DEFAULT, is_floating
+from .dtype import get_default_dtype, is_floating
 
 if TYPE_CHECKING:
     from .node import Node
@@ -355,7 +355,7 @@ def _as_array(data: Any, dtype: Any, where: Any) -> Any:
     if array.dtype.kind not in "biufc":
         raise TypeError(f"tensor: cannot make numbers of {type(data).__name__} {str(data)[:60]!r}")
     if dtype is None and array.dtype == np.float64 and not _float64(data):
-        dtype = DEFAULT
+        dtype = get_default_dtype()
     array = array.astype(dtype or array.dtype, copy=array is data)
     return array if where is None else move(array, where)
 

@@ -119,7 +119,7 @@ class DataLoader:
         self.num_workers = num_workers
         self.drop_last = drop_last
         self.worker_init_fn = worker_init_fn
-        self.generator = generator or Generator().manual_seed(default_generator().seed())
+        self.generator = generator or Generator().manual_seed(default_generator().draw_seed())
         self.prefetch_factor = prefetch_factor
         if iterable:
             sampler = dataset  # what comes are the samples themselves

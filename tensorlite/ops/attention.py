@@ -109,7 +109,7 @@ def scaled_dot_product_attention(
         )
     if not 0 <= dropout_p < 1:
         raise ValueError(f"scaled_dot_product_attention: dropout_p is from 0 to below 1, not {dropout_p}")
-    seed = default_generator(device_of(query.array)).seed() if dropout_p else 0
+    seed = default_generator(device_of(query.array)).draw_seed() if dropout_p else 0
     scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
     return _attention(
         query, key, value, attn_mask, is_causal=is_causal, scale=scale, dropout_p=dropout_p, seed=seed

@@ -10,32 +10,60 @@ import numpy as np
 
 from ..device import xp
 from ..op import Analytic, Mixed
-from ..tensor import attach
+from ..tensor import Tensor, attach, method
 
 # fmt: off
-negative = Mixed("neg",       lambda x: -x,                  dx=lambda g: -g)
-absolute = Mixed("abs",       lambda x: xp(x).abs(x),        dx=lambda g, x: g * sign(x))
-sign     = Mixed("sign",      lambda x: xp(x).sign(x),       dx=lambda g: g * 0)
-exp      = Analytic("exp",    lambda x: xp(x).exp(x),        dx=lambda g, y: g * y)
-log      = Analytic("log",    lambda x: xp(x).log(x),        dx=lambda g, x: g / x)
-sqrt     = Analytic("sqrt",   lambda x: xp(x).sqrt(x),       dx=lambda g, y: g / (2 * y))
-rsqrt    = Analytic("rsqrt",  lambda x: 1 / xp(x).sqrt(x),   dx=lambda g, y: g * y * y * y * -0.5)
-sin      = Analytic("sin",    lambda x: xp(x).sin(x),        dx=lambda g, x: g * cos(x))
-cos      = Analytic("cos",    lambda x: xp(x).cos(x),        dx=lambda g, x: -g * sin(x))
-tanh     = Analytic("tanh",   lambda x: xp(x).tanh(x),       dx=lambda g, y: g * (1 - y * y))
-sigmoid  = Analytic("sigmoid", lambda x: _sigmoid(x),        dx=lambda g, y: g * y * (1 - y))
-erf      = Analytic("erf",    lambda x: _erf(x),             dx=lambda g, x: g * exp(-x * x) * (2 / math.sqrt(math.pi)))
-relu     = Mixed("relu",      lambda x: xp(x).maximum(x, 0), dx=lambda g, y: g * (y > 0))
+negative   = Mixed("neg",          lambda x: -x,                   dx=lambda g: -g)
+absolute   = Mixed("abs",          lambda x: xp(x).abs(x),         dx=lambda g, x: g * sign(x))
+sign       = Mixed("sign",         lambda x: _sign(x),             dx=lambda g: g * 0)
+exp        = Analytic("exp",       lambda x: xp(x).exp(x),         dx=lambda g, y: g * y)
+exp2       = Analytic("exp2",      lambda x: xp(x).exp2(x),        dx=lambda g, y: g * y * math.log(2))
+expm1      = Analytic("expm1",     lambda x: xp(x).expm1(x),       dx=lambda g, y: g * (y + 1))
+log        = Analytic("log",       lambda x: xp(x).log(x),         dx=lambda g, x: g / x)
+log2       = Analytic("log2",      lambda x: xp(x).log2(x),        dx=lambda g, x: g / (x * math.log(2)))
+log10      = Analytic("log10",     lambda x: xp(x).log10(x),       dx=lambda g, x: g / (x * math.log(10)))
+log1p      = Analytic("log1p",     lambda x: xp(x).log1p(x),       dx=lambda g, x: g / (1 + x))
+sqrt       = Analytic("sqrt",      lambda x: xp(x).sqrt(x),        dx=lambda g, y: g / (2 * y))
+rsqrt      = Analytic("rsqrt",     lambda x: 1 / xp(x).sqrt(x),    dx=lambda g, y: g * y * y * y * -0.5)
+reciprocal = Analytic("reciprocal", lambda x: 1 / x,               dx=lambda g, y: -g * y * y)
+sin        = Analytic("sin",       lambda x: xp(x).sin(x),         dx=lambda g, x: g * cos(x))
+cos        = Analytic("cos",       lambda x: xp(x).cos(x),         dx=lambda g, x: -g * sin(x))
+tanh       = Analytic("tanh",      lambda x: xp(x).tanh(x),        dx=lambda g, y: g * (1 - y * y))
+sigmoid    = Analytic("sigmoid",   lambda x: _sigmoid(x),          dx=lambda g, y: g * y * (1 - y))
+erf        = Analytic("erf",       lambda x: _erf(x),              dx=lambda g, x: g * exp(-x * x) * (2 / math.sqrt(math.pi)))
+relu       = Mixed("relu",         lambda x: xp(x).maximum(x, 0),  dx=lambda g, y: g * ~(y <= 0))  # nan is let through
 
-isnan    = Mixed("isnan",     lambda x: xp(x).isnan(x))
-isinf    = Mixed("isinf",     lambda x: xp(x).isinf(x))
-isfinite = Mixed("isfinite",  lambda x: xp(x).isfinite(x))
+floor      = Mixed("floor",        lambda x: _whole(x, xp(x).floor),  dx=lambda g: g * 0)
+ceil       = Mixed("ceil",         lambda x: _whole(x, xp(x).ceil),   dx=lambda g: g * 0)
+trunc      = Mixed("trunc",        lambda x: _whole(x, xp(x).trunc),  dx=lambda g: g * 0)
+_round     = Mixed("round",        lambda x, *, decimals: xp(x).round(x, decimals),  dx=lambda g: g * 0)
+
+isnan      = Mixed("isnan",        lambda x: xp(x).isnan(x))
+isinf      = Mixed("isinf",        lambda x: xp(x).isinf(x))
+isfinite   = Mixed("isfinite",     lambda x: xp(x).isfinite(x))
 # fmt: on
 
 neg, abs = negative, absolute
-attach(__neg__=lambda self: negative(self), __abs__=lambda self: absolute(self), neg=neg, abs=abs, sign=sign)
-attach(exp=exp, log=log, sqrt=sqrt, rsqrt=rsqrt, sin=sin, cos=cos, tanh=tanh, sigmoid=sigmoid, erf=erf, relu=relu)
-attach(isnan=isnan, isinf=isinf, isfinite=isfinite)
+attach(__neg__=lambda self: negative(self), __pos__=lambda self: self, __abs__=lambda self: absolute(self))
+attach(neg=neg, negative=negative, abs=abs, absolute=absolute, sign=sign, exp=exp, exp2=exp2, expm1=expm1, log=log)
+attach(log2=log2, log10=log10, log1p=log1p, sqrt=sqrt, rsqrt=rsqrt, reciprocal=reciprocal, sin=sin, cos=cos, tanh=tanh)
+attach(sigmoid=sigmoid, erf=erf, relu=relu, floor=floor, ceil=ceil, trunc=trunc, isnan=isnan, isinf=isinf, isfinite=isfinite)
+
+
+@method
+def round(input: Tensor, *, decimals: int = 0) -> Tensor:
+    """The nearest number with that many decimals (negative: tens, hundreds ...); half-way, the even one."""
+    return _round(input, decimals=decimals)
+
+
+def _sign(x: Any) -> Any:
+    """-1, 0 or 1, and 0 for nan, as in PyTorch (NumPy gives nan)."""
+    return x.copy() if x.dtype == bool else (x > 0).astype(x.dtype) - (x < 0)
+
+
+def _whole(x: Any, rounding: Any) -> Any:
+    """A rounding of floats; integers are whole already, and some versions of NumPy would make floats of them."""
+    return rounding(x) if x.dtype.kind == "f" else x.copy()
 
 
 def _sigmoid(x: Any) -> Any:
@@ -75,6 +103,7 @@ def _erf_terms(count: int) -> list[float]:
 
 
 __all__ = [
-    "abs", "absolute", "cos", "erf", "exp", "isfinite", "isinf", "isnan", "log", "neg", "negative", "relu",
-    "rsqrt", "sigmoid", "sign", "sin", "sqrt", "tanh",
+    "abs", "absolute", "ceil", "cos", "erf", "exp", "exp2", "expm1", "floor", "isfinite", "isinf", "isnan", "log", "log10",
+    "log1p", "log2", "neg", "negative", "reciprocal", "relu", "round", "rsqrt", "sigmoid", "sign", "sin", "sqrt", "tanh",
+    "trunc",
 ]  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -9,18 +10,25 @@ import numpy as np
 
 from ..device import xp
 from ..dtype import is_floating
-from ..op import Op
+from ..op import Op, OpError
 from ..tensor import Tensor, array_of, method
-from .arithmetic import eq
-from .elementwise import exp, log, sqrt
+from .arithmetic import eq, ne, where
+from .elementwise import abs, exp, log, sign, sqrt
 from .indexing import take_along_dim
-from .shape import broadcast, squeeze, to
+from .shape import broadcast, cat, clone, flip, reshape, split, squeeze, to
 
 # fmt: off
 _sum    = Op("sum",     lambda x, *, dim, keepdim: x.sum(axis=dim, keepdims=keepdim),
                         dx=lambda g, x_shape, dim, keepdim: spread(g, x_shape, dim, keepdim))
 _mean   = Op("mean",    lambda x, *, dim, keepdim: x.mean(axis=dim, keepdims=keepdim),
                         dx=lambda g, x_shape, dim, keepdim: spread(g, x_shape, dim, keepdim) / count(x_shape, dim))
+_prod   = Op("prod",    lambda x, *, dim, keepdim: x.prod(axis=dim, keepdims=keepdim),
+                        dx=lambda g, x, dim, keepdim: spread(g, x.shape, (dim,), keepdim) * _others(x, dim))
+_cumsum = Op("cumsum",  lambda x, *, dim: _running_sum(x, dim),
+                        dx=lambda g, dim: flip(_cumsum(flip(g, dim), dim=dim), dim))
+_norm   = Op("norm",    lambda x, *, p, dim, keepdim: _length(x, p, dim, keepdim),
+                        dx=lambda g, x, y, p, dim, keepdim:
+                            spread(g, x.shape, dim, keepdim) * _direction(x, spread(y, x.shape, dim, keepdim), p))
 _var    = Op("var",     lambda x, *, dim, correction, keepdim: _variance(x, dim, correction, keepdim),
                         dx=lambda g, x, dim, correction, keepdim:
                             spread(g, x.shape, dim, keepdim) * (2 * (x - mean(x, dim, True))) / _freedom(x, dim, correction))
@@ -66,6 +74,46 @@ def _to_the_extreme(g: Any, x: Any, y: Any, dim: tuple[int, ...] | None, keepdim
     return spread(g, x.shape, dim, keepdim) * extreme / sum(extreme, dim, True)
 
 
+def _others(x: Any, dim: int) -> Any:
+    """For each element the product of all others along dim: the derivative of the product.
+
+    Product / element would fail at 0. Instead elements are paired, and a has b times what stands outside the pair,
+    which is found in the same way from the products of the pairs. Nothing but products, so that derivatives of any
+    order are right at 0 too.
+    """
+    n = x.shape[dim]
+    if n < 2:
+        return x**0
+    sizes = (n // 2, n // 2, n % 2)
+    a, b, odd = split(x, sizes, dim)
+    outside, outside_odd = split(_others(cat((a * b, odd), dim), dim), sizes[1:], dim)
+    return cat((b * outside, a * outside, outside_odd), dim)
+
+
+def _running_sum(x: Any, dim: int) -> Any:
+    """Added up in float64, because the error of n roundings one after the other grows with n."""
+    return x.cumsum(axis=dim, dtype=np.float64 if x.dtype.kind == "f" else x.dtype).astype(x.dtype, copy=False)
+
+
+def _length(x: Any, p: float, dim: tuple[int, ...] | None, keepdim: bool) -> Any:
+    """(sum of |x|^p)^(1/p). Squares of float16 would overflow from 256 on."""
+    wide = x.astype(np.float32) if x.dtype == np.float16 else x
+    if p == 2:
+        y = xp(x).sqrt((wide * wide).sum(axis=dim, keepdims=keepdim))
+    else:
+        y = (xp(x).abs(wide) ** p).sum(axis=dim, keepdims=keepdim) ** (1 / p)
+    return y.astype(x.dtype)
+
+
+def _direction(x: Any, y: Any, p: float) -> Any:
+    """d(norm)/dx = sign(x) (|x| / norm)^(p-1). Of the slopes that there are at norm 0 (and at x 0 for p < 1), 0."""
+    ratio = x / where(eq(y, 0), math.inf, y)
+    if p == 2:
+        return ratio
+    zero = eq(ratio, 0)
+    return where(zero, 0.0, sign(x) * where(zero, 1.0, abs(ratio)) ** (p - 1))
+
+
 def _dims(x: Any, dim: Dim, op: str) -> tuple[int, ...] | None:
     """dim as a tuple of non-negative ints, None for all."""
     if dim is None:
@@ -82,51 +130,89 @@ def _dims(x: Any, dim: Dim, op: str) -> tuple[int, ...] | None:
 
 def _floats_only(x: Any, op: str) -> None:
     if not is_floating(x.dtype):
-        raise TypeError(f"[{op}] of {x.dtype} would not be a whole number; convert first: x.float().{op}()")
+        raise OpError(f"[{op}] of {x.dtype} would not be a whole number; convert first: x.float().{op}()")
+
+
+def _some(x: Any, dim: Dim, op: str) -> tuple[int, ...] | None:
+    """dim as `_dims` has it. Raises if that leaves nothing of which there could be a largest element."""
+    dims = _dims(x, dim, op)
+    if dims is None and not math.prod(x.shape):
+        raise RuntimeError(f"{op}: a Tensor of shape {tuple(x.shape)} has no elements, so it has no {op}")
+    if dims is not None and not count(x.shape, dims):
+        raise IndexError(f"{op}: shape {tuple(x.shape)} has no elements along dimension {dim}, so there is no {op} along it")
+    return dims
+
+
+def _addable(x: Any, dtype: Any) -> Any:
+    """x in the dtype in which it is added up: as asked for; else booleans and integers as int64."""
+    return to(x, dtype or np.int64) if dtype is not None or x.dtype.kind in "bui" else x
 
 
 @method
 def sum(input: Tensor, dim: Dim = None, keepdim: bool = False, dtype: Any = None) -> Tensor:
     """The sum over dim (all dimensions by default). Booleans and integers are summed as int64."""
-    if dtype is None and input.dtype.kind in "bui":
-        dtype = np.dtype("int64")
-    return _sum(input if dtype is None else to(input, dtype), dim=_dims(input, dim, "sum"), keepdim=keepdim)
+    return _sum(_addable(input, dtype), dim=_dims(input, dim, "sum"), keepdim=keepdim)
 
 
 @method
-def mean(input: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
+def mean(input: Tensor, dim: Dim = None, keepdim: bool = False, dtype: Any = None) -> Tensor:
     """The arithmetic mean over dim (all dimensions by default)."""
-    _floats_only(input, "mean")
-    return _mean(input, dim=_dims(input, dim, "mean"), keepdim=keepdim)
+    x = input if dtype is None else to(input, dtype)
+    _floats_only(x, "mean")
+    return _mean(x, dim=_dims(input, dim, "mean"), keepdim=keepdim)
 
 
 @method
-def var(input: Tensor, dim: Dim = None, *, correction: float = 1, keepdim: bool = False, unbiased: bool = True) -> Tensor:
+def prod(input: Tensor, dim: int | None = None, keepdim: bool = False, dtype: Any = None) -> Tensor:
+    """The product over dim (of all elements by default). Booleans and integers are multiplied as int64."""
+    x = _addable(input, dtype)
+    dims = _dims(input, dim, "prod")
+    return _prod(reshape(x, -1), dim=0, keepdim=False) if dims is None else _prod(x, dim=dims[0], keepdim=keepdim)
+
+
+@method
+def cumsum(input: Tensor, dim: int, dtype: Any = None) -> Tensor:
+    """Element i along dim is the sum of the elements up to i. Booleans and integers are summed as int64."""
+    x = _addable(input, dtype)
+    dims = _dims(input, dim, "cumsum")
+    return clone(x) if dims is None else _cumsum(x, dim=dims[0])
+
+
+@method
+def var(input: Tensor, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: Any = None) -> Tensor:
     """The variance over dim: squared deviations from the mean, summed, divided by (count - correction).
 
-    correction=1 (Bessel's) estimates a population's variance from a sample; 0, or unbiased=False, is the
+    correction=1 (Bessel's, the default) estimates a population's variance from a sample; 0, or unbiased=False, is the
     variance of the numbers themselves.
     """
     _floats_only(input, "var")
-    return _var(input, dim=_dims(input, dim, "var"), correction=correction if unbiased else 0, keepdim=keepdim)
+    if isinstance(dim, bool):  # var(unbiased)
+        dim, unbiased = None, dim
+    if unbiased is not None and correction is not None:
+        raise TypeError("var: give unbiased or correction, not both")
+    if correction is None:
+        correction = 0 if unbiased is False else 1
+    return _var(input, dim=_dims(input, dim, "var"), correction=correction, keepdim=keepdim)
 
 
 @method
-def std(input: Tensor, dim: Dim = None, *, correction: float = 1, keepdim: bool = False, unbiased: bool = True) -> Tensor:
-    """The square root of `var`."""
-    return sqrt(var(input, dim, correction=correction, keepdim=keepdim, unbiased=unbiased))
+def std(input: Tensor, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: Any = None) -> Tensor:
+    """The square root of `var`. Where it is 0 so is its gradient."""
+    variance = var(input, dim, unbiased, keepdim, correction=correction)
+    zero = eq(variance, 0)
+    return where(zero, 0.0, sqrt(where(zero, 1.0, variance)))
 
 
 @method
 def amax(input: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
     """The largest value over dim; elements that are equally large share the gradient."""
-    return _amax(input, dim=_dims(input, dim, "amax"), keepdim=keepdim)
+    return _amax(input, dim=_some(input, dim, "amax"), keepdim=keepdim)
 
 
 @method
 def amin(input: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
     """The smallest value over dim; elements that are equally small share the gradient."""
-    return _amin(input, dim=_dims(input, dim, "amin"), keepdim=keepdim)
+    return _amin(input, dim=_some(input, dim, "amin"), keepdim=keepdim)
 
 
 class ValuesIndices(NamedTuple):
@@ -153,6 +239,8 @@ def _extreme(input: Tensor, dim: Any, keepdim: bool, full: Any, arg: Any, pairwi
     if dim is None:
         return full(input)
     indices = arg(input, dim, True)
+    if not input.ndim:
+        return ValuesIndices(full(input), indices)
     values = take_along_dim(input, indices, dim)
     return ValuesIndices(values, indices) if keepdim else ValuesIndices(squeeze(values, dim), squeeze(indices, dim))
 
@@ -160,13 +248,15 @@ def _extreme(input: Tensor, dim: Any, keepdim: bool, full: Any, arg: Any, pairwi
 @method
 def argmax(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
     """The index of the largest value along dim (in the flattened Tensor without dim); the first, if several."""
-    return _argmax(input, dim=dim, keepdim=keepdim)
+    dims = _some(input, dim, "argmax")
+    return _argmax(input, dim=None if dims is None else dims[0], keepdim=keepdim)
 
 
 @method
 def argmin(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
     """The index of the smallest value; as `argmax`."""
-    return _argmin(input, dim=dim, keepdim=keepdim)
+    dims = _some(input, dim, "argmin")
+    return _argmin(input, dim=None if dims is None else dims[0], keepdim=keepdim)
 
 
 @method
@@ -182,22 +272,43 @@ def any(input: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
 
 
 @method
-def logsumexp(input: Tensor, dim: Dim, keepdim: bool = False) -> Tensor:
-    """log(sum(exp(x))) over dim, without overflow: the largest value is taken out first."""
-    top = array_of(amax(input, dim, True))
-    top = xp(top).where(xp(top).isfinite(top), top, 0)  # all -inf gives -inf, not nan
-    out = log(sum(exp(input - top), dim, True)) + top
-    return out if keepdim else squeeze(out, _dims(input, dim, "logsumexp"))
+def count_nonzero(input: Tensor, dim: Dim = None) -> Tensor:
+    """How many elements (over dim) are not zero."""
+    return sum(ne(input, 0), dim)
 
 
 @method
-def norm(input: Tensor, p: float = 2, dim: Dim = None, keepdim: bool = False) -> Tensor:
-    """(sum of |x|^p)^(1/p) over dim; p=inf: the largest |x|."""
-    if p == float("inf"):
-        return amax(input.abs(), dim, keepdim)
-    if p == 2:
-        return sqrt(sum(input * input, dim, keepdim))
-    return sum(input.abs() ** p, dim, keepdim) ** (1 / p)
+def logsumexp(input: Tensor, dim: Dim, keepdim: bool = False) -> Tensor:
+    """log(sum(exp(x))) over dim, without overflow: the largest value is taken out first."""
+    dims = _dims(input, dim, "logsumexp")
+    top = array_of(amax(input, dims, True)) if count(input.shape, dims) else 0.0  # of nothing it is -inf
+    top = xp(top).where(xp(top).isfinite(top), top, 0)  # all -inf gives -inf, not nan
+    out = log(sum(exp(input - top), dims, True)) + top
+    return out if keepdim else squeeze(out, dims)
 
 
-__all__ = ["all", "amax", "amin", "any", "argmax", "argmin", "logsumexp", "max", "mean", "min", "norm", "std", "sum", "var"]
+@method
+def norm(input: Tensor, p: Any = "fro", dim: Dim = None, keepdim: bool = False, dtype: Any = None) -> Tensor:
+    """(sum of |x|^p)^(1/p) over dim (all dimensions by default); "fro" is p=2.
+
+    p=inf, -inf: the largest, the smallest |x|; p=0: how many x are not 0. Where the norm is 0 so is its gradient.
+    Raises ValueError for the nuclear norm, IndexError or RuntimeError for inf or a negative p of no elements.
+    """
+    if p == "nuc":
+        raise ValueError("norm: the nuclear norm needs singular values, which are not here; p is 'fro' or a number")
+    p = 2.0 if p in ("fro", None) else float(p)
+    x = input if dtype is None else to(input, dtype)
+    _floats_only(x, "norm")
+    if p < 0 or p == math.inf:
+        _some(x, dim, "norm")
+    if math.isinf(p):
+        return (amax if p > 0 else amin)(abs(x), dim, keepdim)
+    if p == 0:
+        return to(sum(ne(x, 0), dim, keepdim), x.dtype)
+    return _norm(x, p=p, dim=_dims(x, dim, "norm"), keepdim=keepdim)
+
+
+__all__ = [
+    "all", "amax", "amin", "any", "argmax", "argmin", "count_nonzero", "cumsum", "logsumexp", "max", "mean", "min", "norm",
+    "prod", "std", "sum", "var",
+]  # fmt: skip

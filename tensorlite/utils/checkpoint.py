@@ -178,14 +178,14 @@ def _rewinding() -> Callable:
     generator starts from a fresh seed instead, now and then."""
     generators = list(random._generators.values())
     states = {g: g.get_state() for g in generators if g.device.type == "cpu"}
-    seeds = {g: g.seed() for g in generators if g.device.type != "cpu"}
+    seeds = {g: g.draw_seed() for g in generators if g.device.type != "cpu"}
     for g, seed in seeds.items():
         g.manual_seed(seed)
 
     @contextmanager
     def rewound() -> Iterator[None]:
         present = {g: g.get_state() for g in states}
-        fresh = {g: g.seed() for g in seeds}
+        fresh = {g: g.draw_seed() for g in seeds}
         for g in generators:
             g.set_state(states[g]) if g in states else g.manual_seed(seeds[g])
         try:
