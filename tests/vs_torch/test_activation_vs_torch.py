@@ -36,7 +36,9 @@ ACTIVATIONS: dict[str, Case] = {
     "dropout in evaluation, in place": (inplace("dropout", 0.5, False), normal(3)),
     "dropout, p too large": (functional("dropout", 1.5), normal(3)),
     "in place on a leaf": (lambda m, x: m.nn.functional.relu(x, inplace=True), normal(3)),
-    "in place without a graph": (lambda m, x: (m.nn.functional.silu(y := x.detach().clone(), inplace=True), y), normal(3)),
+    "in place without a graph": (
+        lambda m, x: (m.nn.functional.silu(y := x.detach().clone(), inplace=True), y), normal(3),
+    ),
 }  # fmt: skip
 
 for _name in ("softmax", "log_softmax"):
