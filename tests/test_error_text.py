@@ -36,7 +36,7 @@ MISTAKES: dict[str, tuple] = {  # what is done, the error, and pieces of its tex
     "layer_norm": (lambda: F.layer_norm(X, 4), ValueError, "(2, 3) does not end in normalized_shape (4,)"),
     # dimensions and indices
     "sum": (lambda: X.sum(2), IndexError, "[sum] dimension 2 does not exist in shape (2, 3)"),
-    "softmax": (lambda: tl.softmax(X, 2), IndexError, "[softmax]", "dimension 2 does not exist for shape (2, 3)"),
+    "softmax": (lambda: tl.softmax(X, 2), IndexError, "[softmax] dimension 2", "(2, 3)"),
     "transpose": (lambda: X.transpose(0, 2), IndexError, "[transpose]"),
     "squeeze": (lambda: X.squeeze(3), IndexError, "[squeeze] dimension 3", "(2, 3)"),
     "unsqueeze": (lambda: X.unsqueeze(4), IndexError, "[unsqueeze] dimension 4", "(2, 3)", "-3 to 2"),

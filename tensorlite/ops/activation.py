@@ -125,6 +125,8 @@ def in_float32(function: F) -> F:
 
 def _along(op: Op, input: Tensor, dim: int, dtype: Any) -> Tensor:
     """op along dim, in dtype. A number is a row of one; rows of nothing stay as they are."""
+    if dim is None:
+        raise TypeError(f"{op.name}: dim must be given, for instance dim=-1; PyTorch's guess of it is deprecated")
     x = input if dtype is None else to(input, dtype)
     dim = _place(dim, x.ndim, x, op.name)
     if not x.ndim:

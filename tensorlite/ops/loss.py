@@ -90,7 +90,10 @@ def _of_classes(
     """
     ids = array_of(target)
     if ids.dtype.kind not in "iu":
-        raise TypeError(f"{name}: targets are class numbers, integers; got {ids.dtype}")
+        raise TypeError(
+            f"{name}: targets are class numbers, integers (cross_entropy's also probabilities, in the logits' shape "
+            f"{input.shape}); got {ids.dtype} of shape {ids.shape}"
+        )
     classes_at = 0 if input.ndim == 1 else 1
     if not input.ndim or ids.shape != input.shape[:classes_at] + input.shape[classes_at + 1 :]:
         raise ValueError(
@@ -141,7 +144,7 @@ def cross_entropy(
     """
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"cross_entropy: label_smoothing is a share, and {label_smoothing} is not between 0 and 1")
-    if is_floating(array_of(target).dtype):
+    if is_floating(target.dtype) and target.shape == input.shape:
         return _of_probabilities(input, target, weight, ignore_index, reduction, label_smoothing)
 
     def losses(rows: Any, target: Any, weights: Any, counted: Any) -> Any:
@@ -158,8 +161,6 @@ def cross_entropy(
 def _of_probabilities(
     input: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, reduction: str, label_smoothing: float
 ) -> Tensor:
-    if not input.ndim or target.shape != input.shape:
-        raise ValueError(f"cross_entropy: probabilities must have the logits' shape {input.shape}, not {target.shape}")
     if ignore_index >= 0:
         raise RuntimeError("cross_entropy: ignore_index is for class numbers; these targets are probabilities")
     dim = 0 if input.ndim == 1 else 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 from compare import INF, NAN, Case, call, compare, functional, method, table
 
 import tensorlite as tl
@@ -36,7 +37,9 @@ ACTIVATIONS: dict[str, Case] = {
     "dropout in evaluation, in place": (inplace("dropout", 0.5, False), normal(3)),
     "dropout, p too large": (functional("dropout", 1.5), normal(3)),
     "in place on a leaf": (lambda m, x: m.nn.functional.relu(x, inplace=True), normal(3)),
-    "in place without a graph": (lambda m, x: (m.nn.functional.silu(y := x.detach().clone(), inplace=True), y), normal(3)),
+    "in place without a graph": (
+        lambda m, x: (m.nn.functional.silu(y := x.detach().clone(), inplace=True), y), normal(3),
+    ),
 }  # fmt: skip
 
 for _name in ("softmax", "log_softmax"):
@@ -96,3 +99,9 @@ def test_the_slope_of_gelu_far_out_at_every_level():
                     tl.nn.functional.gelu(x, approximate=form).sum().backward()
                 far = abs(FAR) >= 100
                 np.testing.assert_array_equal(x.grad.numpy()[far], (FAR > 0)[far], f"{level} {form}")
+
+
+def test_softmax_does_not_guess_its_dim():
+    for f in (tl.softmax, tl.log_softmax, tl.nn.functional.softmax):
+        with pytest.raises(TypeError, match=r"softmax: dim must be given, for instance dim=-1"):
+            f(tl.ones(2, 3), None)

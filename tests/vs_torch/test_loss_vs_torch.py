@@ -144,14 +144,18 @@ for _how in REDUCTIONS:
             np.array([0, 0, 1, 1, 1e-30, 0.5], np.float32), np.array([0, 1, 0, 1, 1, 0.3], np.float32),
         ),
         f"bce with logits, weights {_how}": (
-            lambda m, x, t, w, p, how=_how: m.nn.functional.binary_cross_entropy_with_logits(x, t, w.detach(), reduction=how, pos_weight=p.detach()),
+            lambda m, x, t, w, p, how=_how: m.nn.functional.binary_cross_entropy_with_logits(
+                x, t, w.detach(), reduction=how, pos_weight=p.detach()
+            ),
             normal(3, 4), shares(3, 4), positive(4), positive(3, 1),
         ),
     }  # fmt: skip
 for _how in (*REDUCTIONS, "batchmean"):
     NUMBERS |= {
         f"kl_div {_how}": (functional("kl_div", reduction=_how), log_softmax(normal(3, 4)), shares(3, 4)),
-        f"kl_div of logarithms {_how}": (functional("kl_div", reduction=_how, log_target=True), log_softmax(normal(3, 4)), log_softmax(normal(3, 4))),
+        f"kl_div of logarithms {_how}": (
+            functional("kl_div", reduction=_how, log_target=True), log_softmax(normal(3, 4)), log_softmax(normal(3, 4)),
+        ),
         f"kl_div, target 0 {_how}": (
             lambda m, x, t, how=_how: m.nn.functional.kl_div(x, t.detach(), reduction=how),
             log_softmax(normal(2, 3)), np.array([[0.0, 1.0, 0.0], [0.5, 0.5, 0.0]]),
