@@ -4,7 +4,8 @@ from ..ops.activation import dropout, gelu, log_softmax, softmax
 from ..ops.arithmetic import minimum
 from ..ops.attention import scaled_dot_product_attention
 from ..ops.elementwise import exp, log, relu, sigmoid, tanh
-from ..ops.indexing import embedding
+from ..ops.embedding import embedding, one_hot
+from ..ops.joining import pad
 from ..ops.loss import cross_entropy, mse_loss
 from ..ops.matrix import linear
 from ..ops.normalisation import layer_norm
@@ -31,6 +32,8 @@ __all__ = [
     "log_softmax",
     "logsigmoid",
     "mse_loss",
+    "one_hot",
+    "pad",
     "relu",
     "scaled_dot_product_attention",
     "sigmoid",

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..device import xp
-from ..ops.shape import cat
+from ..ops.joining import cat
 from ..tensor import Tensor, written
 
 BLOCK = 1 << 16  # elements that are worked on at a time: they fit in a core's L2 cache

@@ -47,8 +47,11 @@ logical_not = Op("logical_not",    lambda x: xp(x).logical_not(x))
 sub, mul, div, pow = subtract, multiply, divide, power
 
 
-def where(condition: Any, input: Any = None, other: Any = None) -> Tensor:
-    """`input` where the condition holds, `other` elsewhere; all three broadcast."""
+def where(condition: Any, input: Any = None, other: Any = None) -> Any:
+    """`input` where the condition holds, `other` elsewhere; all three broadcast. Alone, where a condition holds: a
+    vector of indices per dimension."""
+    if input is None and other is None:
+        return condition.nonzero(as_tuple=True)
     dtype = getattr(array_of(condition), "dtype", None)
     if dtype is not None and dtype.kind != "b":
         raise TypeError(f"where: the condition must be boolean, not {dtype}; use condition.bool()")

@@ -9,10 +9,26 @@ NO_DERIVATIVE  ops whose results must not require a gradient
 from dataclasses import replace
 from typing import Any
 
-from . import activation, arithmetic, attention, elementwise, indexing, loss, matrix, normalisation, reduction, shape
+from . import (
+    activation,
+    arithmetic,
+    attention,
+    elementwise,
+    embedding,
+    indexing,
+    joining,
+    loss,
+    matrix,
+    normalisation,
+    reduction,
+    shape,
+)  # fmt: skip
 from .sample import Sample, Table
 
-_FAMILIES = (activation, arithmetic, attention, elementwise, indexing, loss, matrix, normalisation, reduction, shape)
+_FAMILIES = (
+    activation, arithmetic, attention, elementwise, embedding, indexing, joining, loss, matrix, normalisation, reduction,
+    shape,
+)  # fmt: skip
 
 
 def _all(name: str) -> list[Any]:
