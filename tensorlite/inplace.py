@@ -68,7 +68,8 @@ def _replace(x: Tensor, compute: Callable[[], Any], name: str) -> Tensor:
 def _writable(x: Tensor, name: str) -> Any:
     if not getattr(x.array.flags, "writeable", True):  # CuPy's arrays always are
         raise RuntimeError(
-            f"{name}: several elements of what was expanded share one place, or NumPy protects it; .clone() first"
+            f"{name}: this memory cannot be written, because several elements of what was expanded share one place, "
+            "or because NumPy protects it; use .clone() for a copy that can be"
         )
     return x.array
 
@@ -107,7 +108,7 @@ def zero_(self: Tensor) -> Tensor:
 def _drawn(x: Tensor, name: str, draw: Callable[[Any], Any], generator: Any) -> Tensor:
     if not is_floating(x.dtype):
         raise RuntimeError(
-            f"{name}: a Tensor of {x.dtype} cannot hold the numbers, which are no integers; .float() first"
+            f"{name}: the numbers drawn are no integers, but the Tensor is {x.dtype}; use .float() first"
         )
     return _replace(x, lambda: draw(generator or random.default_generator(device_of(x.array))), name)
 

@@ -82,9 +82,9 @@ def _index(index: Any) -> Any:
             raise ValueError(f"index: the step of a slice must be positive, not {index.step}; .flip(dim) reverses")
         return slice(*[i if i is None else operator.index(i) for i in (index.start, index.stop, index.step)])
     if isinstance(index, list):
-        if any(isinstance(i, (list, tuple)) or getattr(i, "ndim", 0) for i in index):
-            raise IndexError("index: a list in a list has two meanings; write x[a, b], or x[tensor([a, b])]")
-        return np.asarray([int(i) if isinstance(i, Tensor) else i for i in index], dtype=None if index else np.int64)
+        if any(isinstance(i, (list, tuple, Tensor)) for i in index):
+            raise IndexError("index: a list of lists or Tensors has two meanings; write x[a, b], or x[tensor([a, b])]")
+        return np.asarray(index, dtype=None if index else np.int64)
     if not isinstance(index, (Tensor, np.ndarray)):
         return index
     array = array_of(index)

@@ -197,7 +197,7 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
     if mode not in MODES or value is not None:
         raise OpError(f"[pad] mode {mode!r} with value {value}; the modes are 'constant', which takes a value, and {', '.join(map(repr, MODES))}")
     for dim, (n, around) in enumerate(zip(input.shape, widths, strict=True)):
-        if max(around) > n - (mode == "reflect") or (any(around) and not n):
+        if any(around) and (max(around) > {"reflect": n - 1, "circular": n}.get(mode, np.inf) or not n):
             raise OpError(f"[pad] {around} is too wide for {mode!r} along dimension {dim} of shape {input.shape}")
         if any(around):
             input = index_select(input, dim, xp(array_of(input)).asarray(np.pad(np.arange(n), around, mode=MODES[mode])))

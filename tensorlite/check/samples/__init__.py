@@ -26,8 +26,8 @@ from . import (
 from .sample import Sample, Table
 
 _FAMILIES = (
-    activation, arithmetic, attention, elementwise, embedding, indexing, joining, loss, matrix, normalisation, reduction,
-    shape,
+    activation, arithmetic, attention, elementwise, embedding, indexing, joining, loss, matrix, normalisation,
+    reduction, shape,
 )  # fmt: skip
 
 

@@ -11,8 +11,9 @@ SAMPLES: Table = {
             S(normal(3), dim=0), S(normal(0, 2), normal(2, 2), dim=0), S(normal(3, 2).T, normal(2, 3), dim=1),
             S(normal(2), integers(4, 3), normal(1), dim=0)],
     "flip": [S(normal(2, 3, 2), dims=dims) for dims in ((0,), (-1,), (0, 2))] + [S(normal(0, 2), dims=(1,))],
-    "roll": [S(normal(2, 3), shifts=shifts, dims=dims) for shifts, dims in (((1,), (0,)), ((-2, 4), (-1, 0)), ((1, 1), (1, 1)))]
-    + [S(normal(3), shifts=(0,), dims=(0,)), S(normal(0, 2), shifts=(1,), dims=(0,)), S(normal(3, 2).T, shifts=(1,), dims=(1,))],
+    "roll": [S(normal(2, 3), shifts=(1,), dims=(0,)), S(normal(2, 3), shifts=(-2, 4), dims=(-1, 0)),
+             S(normal(2, 3), shifts=(1, 1), dims=(1, 1)), S(normal(3), shifts=(0,), dims=(0,)),
+             S(normal(0, 2), shifts=(1,), dims=(0,)), S(normal(3, 2).T, shifts=(1,), dims=(1,))],
     "pad": [S(normal(2, 3), widths=((0, 0), (1, 2)), value=0), S(normal(2, 3), widths=((2, 0), (0, 1)), value=-1.5),
             S(normal(3), widths=((0, 0),), value=0), S(normal(0, 2), widths=((1, 1), (0, 1)), value=3),
             S(normal(3, 2).T, widths=((1, 0), (0, 0)), value=2.0)],
