@@ -95,7 +95,9 @@ _define("lerp_", lambda x, end, weight: x + (end - x) * weight)
 
 @method
 def fill_(self: Tensor, value: Any) -> Tensor:
-    """Every element set to value."""
+    """Every element set to value, a number or a Tensor without dimensions."""
+    if getattr(value, "ndim", 0):
+        raise RuntimeError(f"fill_: expected one number, not shape {value.shape}; copy_ takes a Tensor that broadcasts")
     return _replace(self, lambda: filled(self, self.shape, value), "fill_")
 
 
@@ -107,9 +109,7 @@ def zero_(self: Tensor) -> Tensor:
 
 def _drawn(x: Tensor, name: str, draw: Callable[[Any], Any], generator: Any) -> Tensor:
     if not is_floating(x.dtype):
-        raise RuntimeError(
-            f"{name}: the numbers drawn are no integers, but the Tensor is {x.dtype}; use .float() first"
-        )
+        raise RuntimeError(f"{name}: what is drawn are no integers, but the Tensor is {x.dtype}; use .float() first")
     return _replace(x, lambda: draw(generator or random.default_generator(device_of(x.array))), name)
 
 

@@ -46,8 +46,13 @@ def einsum(equation: str, *operands: Any) -> Tensor:
         later = {label for _, rest in pairs[i + 1 :] for label in rest}.union(result)
         y, names = _product(*_summed(y, names, later.union(others)), *_summed(x, others, later.union(names)), later)
     y, names = _summed(y, names, set(result))
-    y = permute(y, [names.index(label) for label in result if label in names])
-    return reshape(y, [lengths[label] if label in names else 1 for label in result]) if len(names) < len(result) else y
+    y = _ordered(y, names, [label for label in result if label in names])
+    y = reshape(y, [lengths[label] if label in names else 1 for label in result]) if len(names) < len(result) else y
+    if len(operands) > 1 and isinstance(y, Tensor):  # a product, of which nobody else has a view: it may be written
+        y.version = None
+        if y.node is not None:
+            y.node.version = None
+    return y
 
 
 def _labels(term: str, ndim: int, where: str) -> Labels:
@@ -119,8 +124,8 @@ def _product(a: Any, a_names: Labels, b: Any, b_names: Labels, wanted: set[Any])
     both = [label for label in a_names if label in b_names]
     batch, inner = [label for label in both if label in wanted], [label for label in both if label not in wanted]
     rows, columns = [label for label in a_names if label not in both], [label for label in b_names if label not in both]
-    a = permute(a, [a_names.index(label) for label in (*batch, *rows, *inner)])
-    b = permute(b, [b_names.index(label) for label in (*batch, *inner, *columns)])
+    a = _ordered(a, a_names, [*batch, *rows, *inner])
+    b = _ordered(b, b_names, [*batch, *inner, *columns])
     n, r = len(batch), len(rows)
     shape = (*a.shape[: n + r], *b.shape[n + len(inner) :])
     if not inner:  # no sum: elements meet by broadcasting
@@ -129,6 +134,10 @@ def _product(a: Any, a_names: Labels, b: Any, b_names: Labels, wanted: set[Any])
         height, width = math.prod(a.shape[n : n + r]), math.prod(a.shape[n + r :])
         y = matmul(_grouped(a, n, height, width), _grouped(b, n, width, math.prod(shape[n + r :])))
     return (y if y.shape == shape else reshape(y, shape)), [*batch, *rows, *columns]
+
+
+def _ordered(x: Any, names: Labels, order: Labels) -> Any:
+    return x if names == order else permute(x, [names.index(label) for label in order])
 
 
 def _grouped(x: Any, batch: int, height: int, width: int) -> Any:

@@ -205,8 +205,8 @@ def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
     at = _fitting(input, dim, index, "gather")
     if not input.ndim:
         return reshape(input, ())
-    cut = tuple([slice(None) if i == at else slice(n) for i, n in enumerate(array_of(index).shape)])
-    return _take(input[cut], index, dim=at)
+    shape = tuple([m if i == at else n for i, (n, m) in enumerate(zip(array_of(index).shape, input.shape, strict=True))])
+    return _take(input if input.shape == shape else input[tuple(map(slice, shape))], index, dim=at)
 
 
 def _scattered(input: Tensor, dim: int, index: Tensor, src: Any, op: str) -> tuple[tuple[Any, ...], Any]:

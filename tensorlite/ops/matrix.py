@@ -10,7 +10,7 @@ from ..device import xp
 from ..op import Op, OpError
 from ..tensor import Tensor, attach, method
 from .indexing import _setitem
-from .shape import _place, expand, movedim, squeeze, unsqueeze
+from .shape import _place, movedim, squeeze, unsqueeze
 
 # fmt: off
 _matmul = Op("matmul", lambda a, b: _product(a, b),  da=lambda g, b: matmul(g, b.mT),  db=lambda g, a, b_shape: _product_db(g, a, b_shape),
@@ -143,8 +143,9 @@ def baddbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: float = 1, a
 def _plus(input: Tensor, product: Tensor, beta: float, alpha: float, op: str) -> Tensor:
     if input.dtype != product.dtype:
         raise OpError(f"[{op}] input is {input.dtype} and the matrices are {product.dtype}")
+    if input.ndim > product.ndim or any(n not in (1, m) for n, m in zip(input.shape[::-1], product.shape[::-1], strict=False)):
+        raise OpError(f"[{op}] input {input.shape} does not broadcast to the product's shape, {product.shape}")
     product = product if alpha == 1 else product * alpha
-    input = expand(input, product.shape)
     return product if beta == 0 else product + (input if beta == 1 else input * beta)
 
 

@@ -71,3 +71,13 @@ def test_einsum_says_what_is_wrong():
             tl.einsum(equation, *operands)
     with pytest.raises(TypeError, match="expected an equation"):
         tl.einsum(x, [0, 1], [1, 0])
+
+
+def test_a_product_may_be_written_and_a_view_may_not():
+    x = tl.randn(2, 3, 2, 4, requires_grad=True)
+    for equation in ("bthd,bshd->bhts", "bthd,bshd->tshb"):
+        scores = tl.einsum(equation, x, x)
+        expected = scores.masked_fill(scores > 0, -1.0)
+        assert (scores.masked_fill_(scores > 0, -1.0) == expected).all()
+    with pytest.raises(RuntimeError, match="shares its memory with a view"):
+        tl.einsum("ij->ji", tl.ones(2, 3, requires_grad=True) * 1).zero_()

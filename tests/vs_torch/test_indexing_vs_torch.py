@@ -90,9 +90,10 @@ def test_getitem(case: Case):
 
 
 REPEATED = {"repeated", "two index lists", "int32 indices"}  # PyTorch leaves open which of two values stays
+NOTHING = {"False"}  # PyTorch gives a value that goes nowhere no gradient, instead of zeros
 
 
-@table({name: (INDICES[name],) for name in sorted(INDICES.keys() - REPEATED)})
+@table({name: (INDICES[name],) for name in sorted(INDICES.keys() - REPEATED - NOTHING)})
 def test_setitem(case: Case):
 
     def assign(m: Any, x: Any, v: Any, value: str) -> Any:
