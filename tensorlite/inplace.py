@@ -9,24 +9,26 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from . import random
 from .device import device_of, xp
-from .dtype import fits
+from .dtype import fits, is_floating
 from .mode import is_grad_enabled
-from .ops.arithmetic import (
-    add,
-    bitwise_and,
-    bitwise_or,
-    divide,
-    floor_divide,
-    multiply,
-    power,
-    remainder,
-    subtract,
-    where,
-)  # fmt: skip
-from .ops.indexing import _index, _setitem, numbers_first
+from .op import OpError
+from .ops.indexing import _getitem, _index, filled, numbers_first, put
 from .tensor import Tensor, array_of, attach, method, written
+
+# These are `x.name(…)` in place, whichever file defines `name`.
+NAMES = [
+    "abs", "neg", "square", "reciprocal", "sqrt", "rsqrt", "exp", "exp2", "expm1", "log", "log2", "log10", "log1p",
+    "sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "tanh", "erf", "sigmoid", "relu", "floor", "ceil",
+    "round", "trunc", "frac", "sign", "clamp", "clamp_min", "clamp_max", "nan_to_num", "cumsum", "cumprod", "tril",
+    "triu", "mul", "multiply", "div", "divide", "true_divide", "pow", "floor_divide", "remainder", "fmod",
+    "masked_fill", "eq", "ne", "lt", "le", "gt", "ge", "bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_not",
+    "logical_and", "logical_or", "logical_xor", "logical_not", "scatter", "scatter_add", "index_add", "index_copy",
+    "index_fill", "addmm", "baddbmm",
+]  # fmt: skip
 
 
 def _replace(x: Tensor, compute: Callable[[], Any], name: str) -> Tensor:
@@ -43,7 +45,7 @@ def _replace(x: Tensor, compute: Callable[[], Any], name: str) -> Tensor:
     if not fits(value.dtype, x.dtype):
         raise RuntimeError(f"{name}: the result is {value.dtype}, which cannot be written into a Tensor of {x.dtype}")
     if x.node is None and not (isinstance(value, Tensor) and value.node is not None):
-        x.array[...] = array_of(value)
+        _writable(x, name)[...] = array_of(value)
         return written(x)
     if x.node is not None and not is_grad_enabled():
         raise RuntimeError(
@@ -63,52 +65,40 @@ def _replace(x: Tensor, compute: Callable[[], Any], name: str) -> Tensor:
     return x
 
 
-def _filled(x: Tensor, shape: tuple[int, ...], value: Any) -> Any:
-    """`value`, a number or what broadcasts, in that shape and in x's dtype."""
-    if not isinstance(value, Tensor):
-        return xp(x.array).full(shape, value, x.dtype)
-    while value.ndim > len(shape) and value.shape[0] == 1:
-        value = value.squeeze(0)
-    return value.to(x.dtype).expand(shape)
+def _writable(x: Tensor, name: str) -> Any:
+    if not getattr(x.array.flags, "writeable", True):  # CuPy's arrays always are
+        raise RuntimeError(
+            f"{name}: this memory cannot be written, because several elements of what was expanded share one place, "
+            "or because NumPy protects it; use .clone() for a copy that can be"
+        )
+    return x.array
 
 
 def _define(name: str, function: Callable) -> Callable:
     def inplace(self: Tensor, *args: Any, **options: Any) -> Tensor:
         return _replace(self, lambda: function(self, *args, **options), name)
 
-    inplace.__name__ = name
+    inplace.__name__ = inplace.__qualname__ = name
     inplace.__doc__ = f"`{name.rstrip('_')}` in place."
     return method(inplace)
 
 
-def _add(x: Tensor, other: Any, alpha: float = 1) -> Tensor:
-    return add(x, other if alpha == 1 else other * alpha)
-
-
-def _sub(x: Tensor, other: Any, alpha: float = 1) -> Tensor:
-    return subtract(x, other if alpha == 1 else other * alpha)
-
-
-add_ = _define("add_", _add)
-sub_ = _define("sub_", _sub)
-mul_ = _define("mul_", multiply)
-div_ = _define("div_", divide)
-pow_ = _define("pow_", power)
-and_ = _define("bitwise_and_", bitwise_and)
-or_ = _define("bitwise_or_", bitwise_or)
-floor_divide_ = _define("floor_divide_", floor_divide)
-remainder_ = _define("remainder_", remainder)
-_define("masked_fill_", lambda x, mask, value: x.masked_fill(mask, value))
-_define("copy_", lambda x, source: source.to(x.dtype).expand(x.shape))
-_define("addcmul_", lambda x, a, b, value=1: x + a * b * value)
-_define("addcdiv_", lambda x, a, b, value=1: x + a / b * value)
+for _name in NAMES:
+    _define(f"{_name}_", lambda x, *args, _name=_name, **options: getattr(x, _name)(*args, **options))
+add_ = _define("add_", lambda x, other, *, alpha=1: x + (other if alpha == 1 else other * alpha))
+sub_ = _define("sub_", lambda x, other, *, alpha=1: x - (other if alpha == 1 else other * alpha))
+_define("copy_", lambda x, source, non_blocking=False: source.to(x).expand(x.shape))
+_define("addcmul_", lambda x, a, b, *, value=1: x + a * b * value)
+_define("addcdiv_", lambda x, a, b, *, value=1: x + a / b * value)
 _define("lerp_", lambda x, end, weight: x + (end - x) * weight)
 
 
 @method
 def fill_(self: Tensor, value: Any) -> Tensor:
-    """Every element set to value."""
-    return _replace(self, lambda: _filled(self, self.shape, value), "fill_")
+    """Every element set to value, a number or a Tensor without dimensions."""
+    if getattr(value, "ndim", 0):
+        raise RuntimeError(f"fill_: expected one number, not shape {value.shape}; copy_ takes a Tensor that broadcasts")
+    return _replace(self, lambda: filled(self, self.shape, value), "fill_")
 
 
 @method
@@ -117,18 +107,49 @@ def zero_(self: Tensor) -> Tensor:
     return fill_(self, 0)
 
 
+def _drawn(x: Tensor, name: str, draw: Callable[[Any], Any], generator: Any) -> Tensor:
+    if not is_floating(x.dtype):
+        raise RuntimeError(f"{name}: what is drawn are no integers, but the Tensor is {x.dtype}; use .float() first")
+    return _replace(x, lambda: draw(generator or random.default_generator(device_of(x.array))), name)
+
+
 @method
 def normal_(self: Tensor, mean: float = 0.0, std: float = 1.0, *, generator: Any = None) -> Tensor:
-    """Filled with normally distributed numbers."""
-    source = generator or random.default_generator(device_of(self.array))
-    return _replace(self, lambda: random.normal(self.shape, mean, std, self.dtype, source), "normal_")
+    """Filled with normally distributed numbers. Raises RuntimeError for std < 0, and for integers."""
+    if std < 0:
+        raise RuntimeError(f"normal_: std is {std}; expected at least 0")
+    return _drawn(self, "normal_", lambda source: random.normal(self.shape, mean, std, self.dtype, source), generator)
 
 
 @method
 def uniform_(self: Tensor, a: float = 0.0, b: float = 1.0, *, generator: Any = None) -> Tensor:
-    """Filled with numbers from [a, b), all equally likely."""
+    """Filled with numbers from [a, b), all equally likely. Raises RuntimeError for a > b, and for integers."""
+    if a > b:
+        raise RuntimeError(f"uniform_: expected a <= b, not {a} and {b}")
+    return _drawn(self, "uniform_", lambda source: random.uniform(self.shape, a, b, self.dtype, source), generator)
+
+
+@method
+def exponential_(self: Tensor, lambd: float = 1.0, *, generator: Any = None) -> Tensor:
+    """Filled with numbers > 0 of density lambd exp(-lambd x). Raises RuntimeError for lambd <= 0, and for integers."""
+    if lambd <= 0:
+        raise RuntimeError(f"exponential_: lambd is {lambd}; expected more than 0")
+
+    def draw(source: Any) -> Any:
+        x = source.numbers.standard_exponential(self.shape) / lambd
+        return x.clip(np.finfo(self.dtype).tiny).astype(self.dtype)  # not 0: one divides by it to sample
+
+    return _drawn(self, "exponential_", draw, generator)
+
+
+@method
+def bernoulli_(self: Tensor, p: Any = 0.5, *, generator: Any = None) -> Tensor:
+    """Filled with 1, with probability p (a number, or a Tensor that broadcasts), and 0."""
+    p = array_of(p)
+    if not xp(p).all((p >= 0) & (p <= 1)):
+        raise RuntimeError(f"bernoulli_: p must be from 0 to 1, not {p}")
     source = generator or random.default_generator(device_of(self.array))
-    return _replace(self, lambda: random.uniform(self.shape, a, b, self.dtype, source), "uniform_")
+    return _replace(self, lambda: (random.uniform(self.shape, 0, 1, None, source) < p).astype(self.dtype), "bernoulli_")
 
 
 def _part(array: Any, index: tuple[Any, ...]) -> Any:
@@ -138,25 +159,31 @@ def _part(array: Any, index: tuple[Any, ...]) -> Any:
 
 def _set_item(self: Tensor, index: Any, value: Any) -> None:
     first, rest = numbers_first(_index(index))
-    if self.node is None and not (
-        is_grad_enabled() and (self._requires_grad or getattr(value, "requires_grad", False))
-    ):
-        _part(self.array, first)[rest] = array_of(value)
-        written(self)
-        return
 
     def computed() -> Tensor:
-        library = xp(self.array)
-        place, last = library.zeros(self.shape, bool), _part(library.zeros(self.shape, int), first)
-        _part(place, first)[rest] = True
-        order = library.arange(last[rest].size).reshape(last[rest].shape)
-        last[rest] = order
-        new = where(last[rest] == order, _filled(self, order.shape, value), 0)  # an element named twice keeps the last
-        new = _setitem(new, index=rest, shape=last.shape)
-        return where(place, _setitem(new, index=first, shape=self.shape) if first else new, self)
+        if not first:
+            return put(self, rest, value)
+        return put(self, first, put(_getitem(self.clone(), index=first), rest, value))
 
-    _replace(self, computed, "__setitem__")
+    try:
+        recording = is_grad_enabled() and (self._requires_grad or getattr(value, "requires_grad", False))
+        if self.node is not None or recording:
+            _replace(self, computed, "__setitem__")
+        else:
+            _part(_writable(self, "__setitem__"), first)[rest] = array_of(value)
+            written(self)
+    except OpError:
+        raise
+    except (IndexError, ValueError) as error:
+        kind = IndexError if isinstance(error, IndexError) else OpError
+        raise kind(
+            f"x[index] = value: {error}\ngiven: x {self.shape}, value {getattr(value, 'shape', value)}"
+        ) from error
 
 
-attach(__iadd__=add_, __isub__=sub_, __imul__=mul_, __itruediv__=div_, __ipow__=pow_, __setitem__=_set_item)
-attach(__iand__=and_, __ior__=or_, __ifloordiv__=floor_divide_, __imod__=remainder_)
+_members = vars(Tensor)
+attach(__setitem__=_set_item, __iadd__=add_, __isub__=sub_)
+attach(**{f"__i{name}__": _members[f"{op}_"] for name, op in (
+    ("mul", "mul"), ("truediv", "div"), ("pow", "pow"), ("floordiv", "floor_divide"), ("mod", "remainder"),
+    ("and", "bitwise_and"), ("or", "bitwise_or"), ("xor", "bitwise_xor"),
+)})  # fmt: skip

@@ -116,7 +116,7 @@ def jacobian(func: Callable, inputs: Tensors, create_graph: bool = False, strict
 
 
 def _matrix(y: Tensor, xs: tuple[Tensor, ...], graph: bool, strict: bool) -> tuple[Tensor, ...]:
-    from ..ops.shape import stack
+    from ..ops.joining import stack
 
     rows = [_grad((each,), xs, (_ones(each),), graph, strict, "jacobian") for each in y.reshape(-1)]
     empty = [Tensor._of(xp(x.array).zeros((0, *x.shape), x.dtype)) for x in xs]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..creation import from_numpy
-from ..ops.shape import stack
+from ..ops.joining import stack
 from ..random import Generator, default_generator
 from ..tensor import Tensor
 from .dataset import IterableDataset

@@ -14,7 +14,8 @@ from ..ops.activation import (
 )
 from ..ops.attention import scaled_dot_product_attention
 from ..ops.elementwise import sigmoid, tanh
-from ..ops.indexing import embedding
+from ..ops.embedding import embedding, one_hot
+from ..ops.joining import pad
 from ..ops.loss import (
     binary_cross_entropy,
     binary_cross_entropy_with_logits,

@@ -1,15 +1,17 @@
-"""The same numbers in another shape. Most of these are views: they copy nothing."""
+"""The same numbers in another shape, dtype or place. What only changes the shape is a view: it copies nothing."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from operator import index
 from typing import Any
 
 import numpy as np
 
 from ..device import device, device_of, move, xp
 from ..dtype import is_floating
-from ..op import Mixed, Op, OpError
+from ..op import Op, OpError
 from ..tensor import Tensor, array_of, attach, method
 
 # fmt: off
@@ -17,25 +19,10 @@ _reshape   = Op("reshape",   lambda x, *, shape: x.reshape(shape),              
 _permute   = Op("permute",   lambda x, *, dims: x.transpose(dims),                dx=lambda g, dims: permute(g, _inverse(dims)), view=True)
 _transpose = Op("transpose", lambda x, *, dim0, dim1: x.swapaxes(dim0, dim1),     dx=lambda g, dim0, dim1: transpose(g, dim0, dim1), view=True)
 broadcast  = Op("expand",    lambda x, *, shape: xp(x).broadcast_to(x, shape),    dx=lambda g: g, view=True)
-_split     = Op("split",     lambda x, *, sizes, dim: _pieces(x, sizes, dim),     dx=lambda g, dim: cat(g, dim), view=True, several=True)
-_cat       = Mixed("cat",    lambda *tensors, dim: xp(tensors[0]).concatenate(tensors, axis=dim),
-                             d=lambda g, tensors_shape, dim: split(g, [shape[dim] for shape in tensors_shape], dim),
-                             expects="tensors whose shapes differ only along dim")
-_flip      = Op("flip",      lambda x, *, dims: xp(x).flip(x, dims),              dx=lambda g, dims: flip(g, dims), view=True)
-_tril      = Op("tril",      lambda x, *, diagonal: xp(x).tril(x, diagonal),      dx=lambda g, diagonal: tril(g, diagonal))
-_triu      = Op("triu",      lambda x, *, diagonal: xp(x).triu(x, diagonal),      dx=lambda g, diagonal: triu(g, diagonal))
 _clone     = Op("clone",     lambda x: x.copy(),                                  dx=lambda g: g)
 _cast      = Op("to",        lambda x, *, dtype: x.astype(dtype),                 dx=lambda g: g)
 _move      = Op("move",      lambda x, *, target, source: move(x, target),        dx=lambda g, source, target: _move(g, target=source, source=target))
 # fmt: on
-
-
-def _pieces(x: Any, sizes: Sequence[int], dim: int) -> tuple[Any, ...]:
-    if sum(sizes) != x.shape[dim]:
-        raise ValueError(f"the sizes {list(sizes)} add up to {sum(sizes)}, but dimension {dim} has length {x.shape[dim]}")
-    at = (slice(None),) * (dim % x.ndim)
-    ends = np.cumsum(sizes).tolist()
-    return tuple([x[(*at, slice(end - size, end))] for size, end in zip(sizes, ends, strict=True)])
 
 
 def _inverse(dims: tuple[int, ...]) -> list[int]:
@@ -51,22 +38,33 @@ def _place(dim: int, ndim: int, x: Any, op: str) -> int:
     return dim % ndim
 
 
-def _ints(values: tuple[Any, ...]) -> tuple[int, ...]:
-    """The shape given as f(2, 3) or as f((2, 3))."""
+def _places(dims: Any, x: Any, op: str) -> list[int]:
+    """One dimension or several of x, counted from the start. Raises OpError for one that is named twice."""
+    places = [_place(index(d), x.ndim, x, op) for d in ((dims,) if isinstance(dims, (int, np.integer)) else dims)]
+    if len(set(places)) < len(places):
+        raise OpError(f"[{op}] the dimensions {tuple(dims)} of shape {tuple(x.shape)} name one of them twice")
+    return places
+
+
+def _ints(values: tuple[Any, ...], named: Any = None) -> tuple[int, ...]:
+    """The shape given as f(2, 3), as f((2, 3)), or by the name of the argument."""
+    values = values if named is None else (*values, named)
     if len(values) == 1 and not isinstance(values[0], (int, np.integer, Tensor)):
         values = tuple(values[0])
-    return tuple([int(n) for n in values])
+    return tuple([index(n) for n in values])
 
 
 @method
-def reshape(input: Tensor, *shape: Any) -> Tensor:
+def reshape(input: Tensor, *sizes: Any, shape: Any = None) -> Tensor:
     """The same elements, in the same order, in another shape; -1 stands for what is left. A view where possible."""
-    return _reshape(input, shape=_ints(shape))
+    return _reshape(input, shape=_ints(sizes, shape))
 
 
 @method
 def view(self: Tensor, *shape: Any) -> Tensor:
     """As `reshape`, but raises RuntimeError where that would have to copy. A dtype as argument is refused."""
+    if shape and isinstance(shape[0], (np.dtype, type)):
+        raise TypeError(f"view: expected a shape, not {shape[0]}; use .to(dtype) to convert, .numpy().view(dtype) for the bits")
     out = _reshape(self, shape=_ints(shape))
     if not np.may_share_memory(out.array, self.array) and self.array.size:
         raise RuntimeError(
@@ -82,18 +80,42 @@ def view_as(self: Tensor, other: Tensor) -> Tensor:
 
 
 @method
+def reshape_as(self: Tensor, other: Tensor) -> Tensor:
+    return reshape(self, other.shape)
+
+
+@method
 def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     """Dimensions start_dim to end_dim as one."""
     shape = input.shape or (1,)
     first, last = [_place(dim, input.ndim, input, "flatten") for dim in (start_dim, end_dim)]
-    return reshape(input, (*shape[:first], int(np.prod(shape[first : last + 1])), *shape[last + 1 :]))
+    if first > last:
+        raise OpError(f"[flatten] start_dim {start_dim} comes after end_dim {end_dim} in shape {input.shape}")
+    return reshape(input, (*shape[:first], math.prod(shape[first : last + 1]), *shape[last + 1 :]))
+
+
+@method
+def ravel(input: Tensor) -> Tensor:
+    """All dimensions as one."""
+    return flatten(input)
+
+
+@method
+def unflatten(input: Tensor, dim: int, sizes: Sequence[int]) -> Tensor:
+    """Dimension dim as several, of those sizes; -1 stands for what is left."""
+    at, sizes = _place(dim, input.ndim, input, "unflatten"), list(sizes)
+    length = input.shape[at] if input.ndim else 1
+    if sizes.count(-1) == 1 and (rest := -math.prod(sizes)):
+        sizes[sizes.index(-1)] = length // rest
+    if not sizes or min(sizes) < 0 or math.prod(sizes) != length:
+        raise OpError(f"[unflatten] sizes {tuple(sizes)} do not multiply to {length}, dimension {dim} of shape {input.shape}")
+    return reshape(input, (*input.shape[:at], *sizes, *input.shape[at + 1 :]))
 
 
 @method
 def squeeze(input: Tensor, dim: int | Sequence[int] | None = None) -> Tensor:
     """Without its dimensions of length 1 (all of them, or those named, where they have length 1)."""
-    given = range(input.ndim) if dim is None else [dim] if isinstance(dim, int) else dim
-    dims = [_place(d, input.ndim, input, "squeeze") for d in given]
+    dims = _places(range(input.ndim) if dim is None else dim, input, "squeeze")
     return reshape(input, tuple([n for i, n in enumerate(input.shape) if i not in dims or n != 1]))
 
 
@@ -105,24 +127,46 @@ def unsqueeze(input: Tensor, dim: int) -> Tensor:
 
 
 @method
-def permute(input: Tensor, *dims: Any) -> Tensor:
+def permute(input: Tensor, *order: Any, dims: Any = None) -> Tensor:
     """Dimension i of the result is dimension dims[i] of the input."""
-    return _permute(input, dims=_ints(dims))
+    return _permute(input, dims=_ints(order, dims))
 
 
 @method
 def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
     """Two dimensions exchanged."""
-    return _transpose(input, dim0=dim0, dim1=dim1)
+    first, second = [_place(dim, input.ndim, input, "transpose") for dim in (dim0, dim1)]
+    return _transpose(input, dim0=first, dim1=second) if input.ndim else reshape(input, ())
+
+
+swapaxes = swapdims = transpose
+
+
+@method
+def movedim(input: Tensor, source: int | Sequence[int], destination: int | Sequence[int]) -> Tensor:
+    """The dimensions `source` moved to the positions `destination`; the others keep their order."""
+    start, end = _places(source, input, "movedim"), _places(destination, input, "movedim")
+    if len(start) != len(end):
+        raise OpError(f"[movedim] source {source} and destination {destination} name different numbers of dimensions")
+    order = [i for i in range(input.ndim) if i not in start]
+    for to, i in sorted(zip(end, start, strict=True)):
+        order.insert(to, i)
+    return permute(input, order[: input.ndim])  # a number has none
+
+
+moveaxis = movedim
 
 
 @method
 def t(input: Tensor) -> Tensor:
-    """The transpose of a matrix."""
+    """The transpose of a matrix; what has fewer dimensions stays as it is."""
+    if input.ndim > 2:
+        raise OpError(f"[t] expected at most 2 dimensions, not shape {input.shape}; use .mT or .transpose(dim0, dim1)")
     return input if input.ndim < 2 else transpose(input, 0, 1)
 
 
 attach(
+    swapaxes=transpose, swapdims=transpose, moveaxis=movedim,
     mT=property(lambda self: transpose(self, -2, -1), doc="The last two dimensions exchanged."),
     T=property(lambda self: permute(self, tuple(range(self.ndim))[::-1]), doc="All dimensions in reverse order."),
 )
@@ -130,7 +174,7 @@ attach(
 
 @method
 def expand(self: Tensor, *shape: Any) -> Tensor:
-    """A view in which dimensions of length 1 are repeated; -1 leaves a dimension as it is."""
+    """A view in which dimensions of length 1 are repeated; -1 leaves a dimension as it is. It cannot be written."""
     target = _ints(shape)
     extra = len(target) - self.ndim
     if extra < 0 or -1 in target[:extra]:
@@ -143,57 +187,19 @@ def expand_as(self: Tensor, other: Tensor) -> Tensor:
     return expand(self, other.shape)
 
 
-def cat(tensors: Sequence[Any], dim: int = 0) -> Tensor:
-    """Tensors end to end along an existing dimension."""
-    if not len(tensors):
-        raise OpError("[cat] of nothing; expected at least one tensor")
-    return _cat(*tensors, dim=dim)
-
-
-def stack(tensors: Sequence[Any], dim: int = 0) -> Tensor:
-    """Tensors of one shape side by side along a new dimension."""
-    return cat([unsqueeze(x, dim) for x in tensors], dim)
-
-
 @method
-def split(tensor: Tensor, split_size_or_sections: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
-    """Pieces along dim: of one size (the last may be shorter), or of the sizes listed. Views."""
-    sizes = split_size_or_sections
-    if isinstance(sizes, int):
-        length = tensor.shape[dim]
-        sizes = [min(sizes, length - start) for start in range(0, length or 1, sizes)]
-    return _split(tensor, sizes=tuple(sizes), dim=dim)
+def broadcast_to(input: Tensor, size: Sequence[int]) -> Tensor:
+    """As `expand`."""
+    return expand(input, size)
 
 
-@method
-def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
-    """At most `chunks` pieces of equal size along dim (the last may be shorter)."""
-    length = input.shape[dim]
-    return split(input, -(-length // chunks) if length else [0] * chunks, dim)
-
-
-@method
-def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
-    """The slices along dim, without that dimension."""
-    return tuple([squeeze(piece, dim) for piece in split(input, 1, dim)])
-
-
-@method
-def flip(input: Tensor, *dims: Any) -> Tensor:
-    """The order of the elements reversed along dims."""
-    return _flip(input, dims=_ints(dims))
-
-
-@method
-def tril(input: Tensor, diagonal: int = 0) -> Tensor:
-    """The lower triangle of the last two dimensions; zeros above the diagonal."""
-    return _tril(input, diagonal=diagonal)
-
-
-@method
-def triu(input: Tensor, diagonal: int = 0) -> Tensor:
-    """The upper triangle of the last two dimensions; zeros below the diagonal."""
-    return _triu(input, diagonal=diagonal)
+def broadcast_tensors(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """Each expanded to the shape that all broadcast to."""
+    try:
+        shape = np.broadcast_shapes(*[x.shape for x in tensors])
+    except ValueError:
+        raise OpError(f"[broadcast_tensors] {', '.join(str(x.shape) for x in tensors)} do not broadcast") from None
+    return tuple([expand(x, shape) for x in tensors])
 
 
 @method
@@ -209,21 +215,29 @@ def contiguous(self: Tensor) -> Tensor:
 
 
 @method
-def to(self: Tensor, *args: Any, dtype: Any = None, device: Any = None) -> Tensor:
-    """On another device, in another dtype, or both: `.to("cuda")`, `.to(float64)`, `.to(other)`.
-    Itself if it is so already."""
-    for arg in args:
+def to(
+    self: Tensor, *args: Any, dtype: Any = None, device: Any = None, non_blocking: bool = False, copy: bool = False
+) -> Tensor:
+    """On another device, in another dtype, or both: `.to("cuda")`, `.to(float64)`, `.to("cuda", float64)`, `.to(other)`.
+
+    Itself if it is so already, unless `copy`. `non_blocking` changes nothing: CuPy orders transfers by itself.
+    Integers and booleans have no gradient, so the result is cut off from the graph.
+    """
+    for arg in [a for a in args if not isinstance(a, bool)]:
         if isinstance(arg, Tensor):
             device, dtype = arg.device, arg.dtype
-        elif isinstance(arg, np.dtype) or (isinstance(arg, type) and issubclass(arg, np.generic)):
+        elif isinstance(arg, (np.dtype, type)):
             dtype = arg
         else:
             device = arg
+    copy = copy or [a for a in args if isinstance(a, bool)][1:] == [True]  # (…, non_blocking, copy)
     out = self if device is None else _to_device(self, device)
-    if dtype is None or out.dtype == dtype:
-        return out
+    if dtype is None or out.dtype == np.dtype(dtype):
+        return clone(out) if copy and out is self else out
+    if np.dtype(dtype).kind not in "biufc":
+        raise TypeError(f"to: {dtype} is not a dtype of Tensors")
     if isinstance(out, Tensor) and not is_floating(np.dtype(dtype)):
-        out = out.detach()  # integers have no gradient
+        out = out.detach()
     return _cast(out, dtype=np.dtype(dtype))
 
 
@@ -232,17 +246,24 @@ def _to_device(x: Tensor, where: Any) -> Tensor:
     return x if source == target else _move(x, target=target, source=source)
 
 
+@method
+def pin_memory(self: Tensor) -> Tensor:
+    """Itself, so that programs which pin what they copy to a GPU run: here every copy to a GPU waits anyway."""
+    return self
+
+
 def _to_dtype(dtype: str) -> Any:
     return lambda self: to(self, np.dtype(dtype))
 
 
-attach(half=_to_dtype("float16"), float=_to_dtype("float32"), double=_to_dtype("float64"))
-attach(int=_to_dtype("int32"), long=_to_dtype("int64"), bool=_to_dtype("bool"))
+attach(half=_to_dtype("float16"), float=_to_dtype("float32"), double=_to_dtype("float64"), bool=_to_dtype("bool"))
+attach(byte=_to_dtype("uint8"), short=_to_dtype("int16"), int=_to_dtype("int32"), long=_to_dtype("int64"))
 attach(type=lambda self, dtype: to(self, np.dtype(dtype)), type_as=lambda self, other: to(self, other.dtype))
-attach(cpu=lambda self: to(self, "cpu"), cuda=lambda self, index=0: to(self, f"cuda:{index}"))
+attach(cpu=lambda self: to(self, "cpu"))
+attach(cuda=lambda self, device=0, non_blocking=False: to(self, f"cuda:{device}" if isinstance(device, int) else device))
 
 
 __all__ = [
-    "cat", "chunk", "clone", "expand", "flatten", "flip", "permute", "reshape", "split", "squeeze", "stack", "t",
-    "transpose", "tril", "triu", "unbind", "unsqueeze",
+    "broadcast_tensors", "broadcast_to", "clone", "flatten", "moveaxis", "movedim", "permute", "ravel", "reshape",
+    "squeeze", "swapaxes", "swapdims", "t", "transpose", "unflatten", "unsqueeze",
 ]  # fmt: skip

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ...device import xp
-from ...ops.shape import cat
+from ...ops.joining import cat
 from ...tensor import Tensor, written
 from . import rnn
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ...creation import full
-from ...ops.shape import cat, stack
+from ...ops.joining import cat, stack
 from ...tensor import Tensor
 
 
