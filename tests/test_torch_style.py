@@ -1,0 +1,39 @@
+"""Programs written for PyTorch train under tensorlite, changed in nothing but their imports, and give the same."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="PyTorch is the oracle of these tests and is not installed")
+
+import tensorlite as tl
+from torch_style.run import PROGRAMS, compare, load, plain, run, weights
+
+# Losses are means over many numbers; a weight whose gradient is nothing but rounding (the bias of keys, say) is
+# moved by Adam all the same, so in float32 weights agree only within a step.
+TOLERANCE = {"float32": (1e-4, 5e-3), "float64": (1e-9, 1e-9)}
+
+
+def _start(name: str) -> dict[str, np.ndarray]:
+    import torch
+
+    torch.manual_seed(1234)
+    return weights(load(name, "torch").make_model())
+
+
+@pytest.mark.parametrize("dtype", list(TOLERANCE))
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_program_gives_what_it_gives_with_pytorch(name: str, dtype: str) -> None:
+    start = _start(name)
+    theirs = run(name, "torch", dtype, start)
+    ours = run(name, "tensorlite", dtype, start)
+    results, final = TOLERANCE[dtype]
+    compare(ours.results, theirs.results, results, name)
+    compare(ours.weights, theirs.weights, final, f"{name}: weights")
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_program_trains_with_dropout(name: str) -> None:
+    tl.manual_seed(1)
+    program = load(name, "tensorlite")
+    losses = plain(program.train(program.make_model(dropout=0.1)))["losses"]
+    assert np.mean(losses[-3:]) < np.mean(losses[:3])
