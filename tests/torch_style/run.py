@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import inspect
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,7 +25,8 @@ import numpy as np
 import pytest
 
 FOLDER = Path(__file__).parent
-PROGRAMS = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in ("conftest", "run", "idioms"))
+IDIOMS = ("idioms_tensors", "idioms_training")
+PROGRAMS = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in ("conftest", "run", *IDIOMS))
 
 
 class Outcome(NamedTuple):
@@ -132,7 +134,7 @@ def compare(ours: Any, theirs: Any, tolerance: float, where: str = "") -> None:
         assert list(ours) == list(theirs), where
         for key in theirs:
             compare(ours[key], theirs[key], tolerance, f"{where}/{key}")
-    elif isinstance(theirs, list) and not all(isinstance(x, float) for x in theirs):
+    elif isinstance(theirs, (list, tuple)) and not all(isinstance(x, float) for x in theirs):
         assert len(ours) == len(theirs), f"{where}: {len(ours)} items, PyTorch {len(theirs)}"
         for i, (a, b) in enumerate(zip(ours, theirs)):
             compare(a, b, tolerance, f"{where}/{i}")
@@ -151,3 +153,30 @@ def _close(ours: np.ndarray, theirs: np.ndarray, tolerance: float, where: str) -
         tolerance = max(tolerance, 1e-6)  # a program that keeps float32 numbers has no more digits
     largest = float(np.abs(theirs[np.isfinite(theirs)]).max(initial=1e-3))
     np.testing.assert_allclose(ours, theirs, rtol=tolerance, atol=tolerance * largest, err_msg=where)
+
+
+def idiom(file: str, name: str, engine: str, dtype: str) -> Any:
+    """What one entry of a file's IDIOMS gives, and the gradients of what it was given."""
+    library = importlib.import_module(engine)
+    function = load(file, engine).IDIOMS[name]
+    numbers = np.random.default_rng(7)
+    given = {key: numbers.normal(size=shape) for key, shape in {"x": (2, 3, 4), "m": (4, 4), "v": (6,)}.items()}
+    inputs = {key: library.tensor(array, dtype=getattr(library, dtype)) for key, array in given.items()}
+    inputs["ids"] = library.tensor([[1, 4, 0], [2, 1, 3]])
+    inputs = {key: inputs[key] for key in inspect.signature(function).parameters if key in inputs}
+    for x in inputs.values():
+        if x.is_floating_point():
+            x.requires_grad_(True)
+    outputs = function(**inputs)
+    for y in _tensors(outputs):
+        if y.requires_grad:
+            y.backward(library.tensor(numbers.normal(size=tuple(y.shape)), dtype=y.dtype), retain_graph=True)
+    return plain(outputs), {key: plain(x.grad) for key, x in inputs.items()}
+
+
+def _tensors(x: Any) -> list[Any]:
+    if isinstance(x, dict):
+        x = list(x.values())
+    if isinstance(x, (list, tuple)):
+        return [tensor for part in x for tensor in _tensors(part)]
+    return [x] if hasattr(x, "detach") else []
