@@ -95,7 +95,9 @@ class LayerNorm(nn.Module):
 
 class GELU(nn.Module):
     def forward(self, x):
-        return 0.5 * x * (1 + torch.tanh(torch.sqrt(torch.tensor(2.0 / torch.pi)) * (x + 0.044715 * torch.pow(x, 3))))
+        # in the dtype of x, because the float32 square root of PyTorch is one bit off
+        scale = torch.sqrt(torch.tensor(2.0 / torch.pi, dtype=x.dtype))
+        return 0.5 * x * (1 + torch.tanh(scale * (x + 0.044715 * torch.pow(x, 3))))
 
 
 class FeedForward(nn.Module):

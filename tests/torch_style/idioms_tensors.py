@@ -179,6 +179,7 @@ IDIOMS = {
     "where": lambda x: (torch.where(x > 0, x, 0.1 * x), torch.where(x > 0, x, torch.zeros_like(x)), torch.where(x > 1)),
     "rsqrt": lambda x: x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6),
     "gelu by hand": lambda x: 0.5 * x * (1.0 + torch.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x**3))),
+    "a Tensor as a constant": lambda x: torch.tanh(torch.sqrt(torch.tensor(0.25)) * (x + torch.pow(x, 3))),
     "gelu by erf": lambda x: x * 0.5 * (1.0 + torch.erf(x / math.sqrt(2.0))),
     "squares": lambda x: (x.square(), x.abs(), x.sign(), torch.sqrt(x.abs() + 1), x.exp().log1p(), x.sigmoid()),
     "activations": lambda x: (F.relu(x), F.silu(x), F.leaky_relu(x), F.elu(x), F.softplus(x), F.relu(x).square()),

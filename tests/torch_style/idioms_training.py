@@ -12,14 +12,14 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
-from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR
+from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 
 def filled(module, dtype=None):
     """The module with the same numbers wherever it runs."""
     for i, p in enumerate(module.parameters()):
-        p.data.copy_(torch.linspace(-0.5, 0.4 + 0.1 * i, p.numel()).view_as(p))
+        p.data.copy_((torch.arange(p.numel()) * 7 % 11).view(p.shape) / 8 - 0.6 + 0.1 * i)
     return module.to(dtype) if dtype else module
 
 
@@ -126,16 +126,9 @@ def clip_values(m):
     return [p.grad for p in model.parameters()]
 
 
-class StraightThrough(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, input):
-        ctx.save_for_backward(input)
-        return input.sign()
-
-    @staticmethod
-    def backward(ctx, grad_output):
-        (input,) = ctx.saved_tensors
-        return grad_output * (input.abs() < 1)
+def straight_through(x):
+    """The sign forward, the identity backward."""
+    return x + (x.sign() - x).detach()
 
 
 def modes(x):
@@ -398,7 +391,7 @@ IDIOMS = {
     "accumulation": accumulation,
     "norm of all gradients": total_norm,
     "clip_grad_value_": clip_values,
-    "autograd.Function": lambda x: StraightThrough.apply(x) * 2,
+    "straight through": straight_through,
     "modes": modes,
     "inference_mode decorates": decorated,
     "descent by hand": by_hand,
@@ -431,13 +424,13 @@ IDIOMS = {
     ),
     "state_dict of an optimiser": optimizer_state,
     "LambdaLR": lambda: schedule(lambda o: LambdaLR(o, lr_lambda=warmup_then_cosine)),
-    "CosineAnnealingLR": lambda: schedule(lambda o: CosineAnnealingLR(o, T_max=8, eta_min=0.01)),
+    "CosineAnnealingLR": lambda: schedule(lambda o: torch.optim.lr_scheduler.CosineAnnealingLR(o, T_max=8, eta_min=0.01)),
     "StepLR": lambda: schedule(lambda o: torch.optim.lr_scheduler.StepLR(o, step_size=3, gamma=0.5)),
     "OneCycleLR": lambda: schedule(lambda o: torch.optim.lr_scheduler.OneCycleLR(o, max_lr=0.2, total_steps=9)),
     "SequentialLR": lambda: schedule(
         lambda o: torch.optim.lr_scheduler.SequentialLR(
             o,
-            [torch.optim.lr_scheduler.LinearLR(o, start_factor=0.1, total_iters=3), CosineAnnealingLR(o, T_max=5)],
+            [torch.optim.lr_scheduler.LinearLR(o, start_factor=0.1, total_iters=3), torch.optim.lr_scheduler.CosineAnnealingLR(o, T_max=5)],
             milestones=[3],
         )
     ),

@@ -22,13 +22,13 @@ class RMSNorm(nn.Module):
         return norm_x.to(input_dtype)
 
 
-def compute_rope_params(head_dim, theta_base=10_000, context_length=64, dtype=torch.float32):
+def compute_rope_params(head_dim, theta_base=10_000, context_length=64, dtype=torch.float64):
     assert head_dim % 2 == 0, "Embedding dimension must be even"
-    inv_freq = 1.0 / (theta_base ** (torch.arange(0, head_dim, 2, dtype=dtype)[: (head_dim // 2)].float() / head_dim))
+    inv_freq = 1.0 / (theta_base ** (torch.arange(0, head_dim, 2, dtype=dtype)[: (head_dim // 2)] / head_dim))
     positions = torch.arange(context_length, dtype=dtype)
     angles = torch.outer(positions, inv_freq)
     angles = torch.cat([angles, angles], dim=1)
-    return torch.cos(angles), torch.sin(angles)
+    return torch.cos(angles).float(), torch.sin(angles).float()
 
 
 def rotate_half(x):
