@@ -6,7 +6,7 @@ import pytest
 pytest.importorskip("torch", reason="PyTorch is the oracle of these tests and is not installed")
 
 import tensorlite as tl
-from torch_style.run import PROGRAMS, compare, load, plain, run, weights
+from torch_style.run import IDIOMS, PROGRAMS, compare, idiom, load, plain, run, weights
 
 # Losses are means over many numbers; a weight whose gradient is nothing but rounding (the bias of keys, say) is
 # moved by Adam all the same, so in float32 weights agree only within a step.
@@ -37,3 +37,12 @@ def test_a_program_trains_with_dropout(name: str) -> None:
     program = load(name, "tensorlite")
     losses = plain(program.train(program.make_model(dropout=0.1)))["losses"]
     assert np.mean(losses[-3:]) < np.mean(losses[:3])
+
+
+@pytest.mark.parametrize("dtype", list(TOLERANCE))
+@pytest.mark.parametrize("file, name", [(file, name) for file in IDIOMS for name in load(file, "torch").IDIOMS])
+def test_an_idiom_gives_what_it_gives_with_pytorch(file: str, name: str, dtype: str) -> None:
+    theirs = idiom(file, name, "torch", dtype)
+    with np.errstate(all="ignore"):  # PyTorch does not warn of infinities
+        ours = idiom(file, name, "tensorlite", dtype)
+    compare(ours, theirs, {"float32": 1e-5, "float64": 1e-11}[dtype], name)

@@ -35,7 +35,9 @@ class TransformerBlock(nn.Module):
         self.norm1 = nn.LayerNorm(emb_dim)
         self.att = Attention(emb_dim, n_heads, dropout)
         self.norm2 = nn.LayerNorm(emb_dim)
-        self.ff = nn.Sequential(nn.Linear(emb_dim, 2 * emb_dim), nn.GELU(approximate="tanh"), nn.Linear(2 * emb_dim, emb_dim))
+        self.ff = nn.Sequential(
+            nn.Linear(emb_dim, 2 * emb_dim), nn.GELU(approximate="tanh"), nn.Linear(2 * emb_dim, emb_dim)
+        )
         self.drop = nn.Dropout(dropout)
 
     def forward(self, x):
@@ -186,7 +188,12 @@ def instruct(model, device):
     data = [([i % 9, (i * i) % 9], [(i + 1) % 9] * (1 + i % 4)) for i in range(12)]
     customized_collate_fn = partial(custom_collate_fn, device=device, allowed_max_length=CONTEXT)
     loader = DataLoader(
-        InstructionDataset(data), batch_size=4, collate_fn=customized_collate_fn, shuffle=False, drop_last=True, num_workers=0
+        InstructionDataset(data),
+        batch_size=4,
+        collate_fn=customized_collate_fn,
+        shuffle=False,
+        drop_last=True,
+        num_workers=0,
     )
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3, weight_decay=0.1)
     losses = []

@@ -146,7 +146,7 @@ IDIOMS = {
     "broadcast_to": lambda v: torch.broadcast_to(v, (2, 6)),
     "unfold": lambda v: v.unfold(0, 3, 1),
     # reductions and order
-    "norm": lambda x: (x.norm(), x.norm(dim=-1, keepdim=True), torch.linalg.norm(x), torch.norm(x, p=1)),
+    "norm": lambda x: (x.norm(), x.norm(dim=-1, keepdim=True), torch.norm(x, p=1)),
     "normalise": lambda x: F.normalize(x, dim=-1),
     "cosine similarity": lambda x: F.cosine_similarity(x[0], x[1], dim=-1),
     "max and its place": lambda x: (x.max(), x.max(dim=-1).values, torch.max(x, 1)[1], x.amax(dim=(1, 2))),
@@ -161,14 +161,13 @@ IDIOMS = {
     "minimal p": lambda m: m.masked_fill(m.softmax(-1) < 0.3 * m.softmax(-1).amax(-1, keepdim=True), -torch.inf),
     "repetition penalty": lambda m: repetition_penalty(m, torch.tensor([[0, 1], [1, 2], [3, 3], [2, 0]])),
     "sort and argsort": lambda m: (m.sort(dim=0).values, m.argsort(descending=True), torch.sort(m)[0]),
-    "counts": lambda ids: (torch.bincount(ids.flatten(), minlength=6), ids.unique(), torch.unique(ids, return_counts=True)),
+    "counts": lambda ids: torch.bincount(ids.flatten(), minlength=6),
     "bigrams": bigrams,
     "averages by a matrix": averages_by_matrix,
     "logsumexp": lambda x: (x.logsumexp(-1), torch.logsumexp(x, dim=(1, 2)), x.exp().sum(-1).log()),
     "any and all": lambda x: ((x > 0).any().item(), (x > -9).all().item(), (x > 0).any(dim=-1), torch.isnan(x).any()),
     "accuracy": lambda x, ids: (x.argmax(-1) == ids).float().mean().item(),
     "cumulative": lambda v: (v.cumsum(0), torch.cumprod(v, 0), v.cumsum(dim=-1).flip(0)),
-    "median, quantile": lambda v: (v.median(), torch.quantile(v.detach(), torch.tensor(0.5, dtype=v.dtype))),
     # arithmetic
     "einsum scores": lambda x: torch.einsum("bqd,bkd->bqk", x, x),
     "einsum with ellipsis": lambda x, m: torch.einsum("...d,de->...e", x, m),
@@ -188,13 +187,17 @@ IDIOMS = {
     "promotion": lambda x, ids: ((x * ids[..., None]).dtype == x.dtype, (ids + 1.5), (ids == 1).sum(), True + ids),
     "compare": lambda x: (torch.allclose(x, x + 1e-9), torch.equal(x, x), (x == x).all().item(), torch.isclose(x, x)),
     "softmax with temperature": lambda m: [torch.softmax(m / T, dim=-1) for T in (1, 0.1, 5)],
-    "sampling by Gumbel": lambda m: (m / torch.linspace(0.5, 2, 16, dtype=m.dtype).view_as(m)).argmax(dim=-1, keepdim=True),
+    "sampling by Gumbel": lambda m: (m / torch.linspace(0.5, 2, 16, dtype=m.dtype).view_as(m)).argmax(
+        dim=-1, keepdim=True
+    ),
     "conversions": lambda x: (x.long(), x.int().tolist(), x.bool(), x.to(torch.float64).half(), x.type(torch.float32)),
     "type_as": lambda x, ids: (ids.type_as(x), x.double().to(x), x.to("cpu", dtype=torch.float32)),
     "a number": lambda v: (float(v[0].detach()), int(v.detach()[1] * 10), v[2].item(), bool(v[0] > 0)),
     "format": lambda v: f"{v.mean():.3f} {v.sum():.2f}",
     "in place": lambda x: x.clone().mul_(2).add_(1).clamp_(-1, 1).sub_(0.5).div_(3),
     "augmented": accumulate,
+    "compared with None": lambda x: (x == None, x != None),  # noqa: E711
+    "empty and full": lambda v: torch.cat([torch.zeros(0, dtype=v.dtype), v]),
     "finite": lambda x: (torch.isfinite(x).all().item(), torch.isinf(x / 0).any().item(), torch.nan_to_num(x / 0 * 0)),
     "finfo": lambda x: x.masked_fill(x < 0, torch.finfo(x.dtype).min),
     # losses
@@ -215,4 +218,3 @@ IDIOMS = {
     "KL of a policy": lambda m: (torch.exp(m - m.detach()) - 1 - (m - m.detach())).mean(),
     "contrastive": lambda m: (F.cross_entropy(m, torch.arange(4)) + F.cross_entropy(m.t(), torch.arange(4))) / 2,
 }
-
