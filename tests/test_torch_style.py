@@ -5,8 +5,9 @@ import pytest
 
 pytest.importorskip("torch", reason="PyTorch is the oracle of these tests and is not installed")
 
-import tensorlite as tl
 from torch_style.run import IDIOMS, PROGRAMS, compare, idiom, load, plain, run, weights
+
+import tensorlite as tl
 
 # Losses are means over many numbers; a weight whose gradient is nothing but rounding (the bias of keys, say) is
 # moved by Adam all the same, so in float32 weights agree only within a step.

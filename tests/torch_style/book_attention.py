@@ -49,7 +49,7 @@ def by_loops(inputs):
     }
 
 
-class SelfAttention_v1(nn.Module):  # noqa: N801
+class SelfAttention_v1(nn.Module):
     def __init__(self, d_in, d_out):
         super().__init__()
         self.W_query = nn.Parameter(torch.rand(d_in, d_out))
@@ -65,7 +65,7 @@ class SelfAttention_v1(nn.Module):  # noqa: N801
         return attn_weights @ values
 
 
-class SelfAttention_v2(nn.Module):  # noqa: N801
+class SelfAttention_v2(nn.Module):
     def __init__(self, d_in, d_out, qkv_bias=False):
         super().__init__()
         self.W_query = nn.Linear(d_in, d_out, bias=qkv_bias)

@@ -330,7 +330,7 @@ def load_weights_into_gpt(gpt, params):
 
 def weights_from_elsewhere(cfg, dtype):
     numbers = np.random.default_rng(3)
-    made = lambda *shape: numbers.normal(0, 0.1, shape).astype(dtype)  # noqa: E731
+    made = lambda *shape: numbers.normal(0, 0.1, shape).astype(dtype)
     E = cfg["emb_dim"]
     blocks = [{"attn": {"c_attn": {"w": made(E, 3 * E), "b": made(3 * E)}}} for _ in range(cfg["n_layers"])]
     return {"wpe": made(cfg["context_length"], E), "wte": made(cfg["vocab_size"], E), "blocks": blocks}
@@ -339,7 +339,7 @@ def weights_from_elsewhere(cfg, dtype):
 # The run ----------------------------------------------------------------------------------------------
 
 file_path = os.path.join(os.path.dirname(__file__), "corpus.txt")
-with open(file_path, "r", encoding="utf-8") as file:
+with open(file_path, encoding="utf-8") as file:
     text_data = file.read()
 tokenizer = SimpleTokenizer(text_data)
 

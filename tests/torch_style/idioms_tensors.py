@@ -196,7 +196,7 @@ IDIOMS = {
     "format": lambda v: f"{v.mean():.3f} {v.sum():.2f}",
     "in place": lambda x: x.clone().mul_(2).add_(1).clamp_(-1, 1).sub_(0.5).div_(3),
     "augmented": accumulate,
-    "compared with None": lambda x: (x == None, x != None),  # noqa: E711
+    "compared with None": lambda x: (x == None, x != None),
     "empty and full": lambda v: torch.cat([torch.zeros(0, dtype=v.dtype), v]),
     "finite": lambda x: (torch.isfinite(x).all().item(), torch.isinf(x / 0).any().item(), torch.nan_to_num(x / 0 * 0)),
     "finfo": lambda x: x.masked_fill(x < 0, torch.finfo(x.dtype).min),

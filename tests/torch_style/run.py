@@ -39,7 +39,7 @@ class Outcome(NamedTuple):
 class _Imports(ast.NodeTransformer):
     """`import torch` becomes `import tensorlite as torch`, and likewise for all below torch."""
 
-    def visit_Import(self, node: ast.Import) -> ast.Import:  # noqa: N802 - ast's name
+    def visit_Import(self, node: ast.Import) -> ast.Import:
         names = []
         for alias in node.names:
             ours = _ours(alias.name)
@@ -49,7 +49,7 @@ class _Imports(ast.NodeTransformer):
                 names += [ast.alias(ours)] * (ours != "tensorlite") + [ast.alias("tensorlite", "torch")]
         return ast.copy_location(ast.Import(names), node)
 
-    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.ImportFrom:  # noqa: N802 - ast's name
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.ImportFrom:
         return ast.copy_location(ast.ImportFrom(_ours(node.module or ""), node.names, node.level), node)
 
 
