@@ -159,7 +159,7 @@ IDIOMS = {
     "nucleus": nucleus,
     "nucleus, kept": kept_nucleus,
     "minimal p": lambda m: m.masked_fill(m.softmax(-1) < 0.3 * m.softmax(-1).amax(-1, keepdim=True), -torch.inf),
-    "repetition penalty": lambda m: repetition_penalty(m, torch.tensor([[0, 1], [1, 2], [3, 3], [2, 0]])),
+    "repetition penalty": lambda m: repetition_penalty(m.detach(), torch.tensor([[0, 1], [1, 2], [3, 3], [2, 0]])),
     "sort and argsort": lambda m: (m.sort(dim=0).values, m.argsort(descending=True), torch.sort(m)[0]),
     "counts": lambda ids: torch.bincount(ids.flatten(), minlength=6),
     "bigrams": bigrams,
