@@ -5,7 +5,7 @@ import pytest
 
 pytest.importorskip("torch", reason="PyTorch is the oracle of these tests and is not installed")
 
-from torch_style.run import IDIOMS, PROGRAMS, compare, idiom, load, plain, run, weights
+from torch_style.run import IDIOMS, PROGRAMS, compare, idiom, idioms, load, plain, run, weights
 
 import tensorlite as tl
 
@@ -41,7 +41,7 @@ def test_a_program_trains_with_dropout(name: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", list(TOLERANCE))
-@pytest.mark.parametrize("file, name", [(file, name) for file in IDIOMS for name in load(file, "torch").IDIOMS])
+@pytest.mark.parametrize("file, name", [(file, name) for file in IDIOMS for name in idioms(file, "torch")])
 def test_an_idiom_gives_what_it_gives_with_pytorch(file: str, name: str, dtype: str) -> None:
     theirs = idiom(file, name, "torch", dtype)
     with np.errstate(all="ignore"):  # PyTorch does not warn of infinities

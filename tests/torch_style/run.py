@@ -15,8 +15,9 @@ import ast
 import importlib
 import inspect
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -155,10 +156,16 @@ def _close(ours: np.ndarray, theirs: np.ndarray, tolerance: float, where: str) -
     np.testing.assert_allclose(ours, theirs, rtol=tolerance, atol=tolerance * largest, err_msg=where)
 
 
+@cache
+def idioms(file: str, engine: str) -> dict[str, Callable]:
+    """The IDIOMS of a file, for one engine."""
+    return load(file, engine).IDIOMS
+
+
 def idiom(file: str, name: str, engine: str, dtype: str) -> Any:
     """What one entry of a file's IDIOMS gives, and the gradients of what it was given."""
     library = importlib.import_module(engine)
-    function = load(file, engine).IDIOMS[name]
+    function = idioms(file, engine)[name]
     numbers = np.random.default_rng(7)
     given = {key: numbers.normal(size=shape) for key, shape in {"x": (2, 3, 4), "m": (4, 4), "v": (6,)}.items()}
     inputs = {key: library.tensor(array, dtype=getattr(library, dtype)) for key, array in given.items()}
