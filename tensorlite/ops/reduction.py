@@ -15,7 +15,8 @@ from ..tensor import Tensor, array_of, method
 from .arithmetic import eq, ne, where
 from .elementwise import abs, exp, log, sign, sqrt
 from .indexing import take_along_dim
-from .shape import broadcast, cat, clone, flip, reshape, split, squeeze, to
+from .joining import cat, flip, split
+from .shape import broadcast, clone, reshape, squeeze, to
 
 # fmt: off
 _sum    = Op("sum",     lambda x, *, dim, keepdim: x.sum(axis=dim, keepdims=keepdim),
