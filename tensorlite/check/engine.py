@@ -1,0 +1,102 @@
+"""What is checked: a function at a point, with its values and with the gradients that the engine gives for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..autograd import grad
+from ..creation import from_numpy
+from ..op import level, using
+from ..tensor import Tensor, array_of
+
+Function = Callable[..., Any]
+Arrays = list[np.ndarray]
+
+
+def is_float(x: Any) -> bool:
+    return isinstance(x, np.ndarray) and x.dtype.kind == "f"
+
+
+def tensors(inputs: Sequence[Any], wrt: Sequence[int] = ()) -> list[Any]:
+    """The inputs with Tensors round their arrays (which are not copied: their layout may matter)."""
+    made = [from_numpy(x) if isinstance(x, np.ndarray) else x for x in inputs]
+    for i in wrt:
+        made[i].requires_grad = True
+    return made
+
+
+def outputs(f: Function, inputs: Sequence[Any]) -> tuple[Any, ...]:
+    """What f gives, as a tuple."""
+    y = f(*inputs)
+    return tuple(y) if isinstance(y, (tuple, list)) else (y,)
+
+
+def differentiable(ys: Sequence[Any]) -> list[Any]:
+    """The Tensors among the outputs that can have a gradient (an index or a truth has none)."""
+    return [y for y in ys if isinstance(y, Tensor) and y.dtype.kind in "fc"]
+
+
+class First:
+    """f at a point: y = f(x), and the engine's gradient of <u, y>."""
+
+    order = 1
+
+    def __init__(self, f: Function, inputs: Sequence[Any], wrt: Sequence[int], names: Sequence[str]):
+        self.f, self.inputs, self.wrt, self.names = f, list(inputs), list(wrt), list(names)
+
+    def values(self, inputs: Sequence[Any]) -> Arrays:
+        xs = tensors(inputs, self.wrt)
+        steps = any(isinstance(x, np.ndarray) and x.dtype.kind == "c" for x in inputs)
+        with using("plain" if steps else level()):  # the plain formulas take complex numbers too
+            return [array_of(y) for y in differentiable(outputs(self.f, xs))]
+
+    def gradients(self, u: Sequence[np.ndarray]) -> Arrays:
+        return gradients(self.f, self.inputs, self.wrt, u)
+
+
+class Second:
+    """The gradient of f as a function of x and u, and the engine's gradient of it, through create_graph."""
+
+    order = 2
+
+    def __init__(self, first: First, u: Sequence[np.ndarray]):
+        self.first, self.count = first, len(first.inputs)
+        self.inputs = [*first.inputs, *u]
+        self.wrt = [*first.wrt, *range(self.count, len(self.inputs))]
+        self.names = [*first.names, *(["the upstream gradient"] * len(u))]
+
+    def values(self, inputs: Sequence[Any]) -> Arrays:
+        return gradients(self.first.f, inputs[: self.count], self.first.wrt, inputs[self.count :])
+
+    def gradients(self, w: Sequence[np.ndarray]) -> Arrays:
+        xs = tensors(self.inputs, self.wrt)
+        n, first = self.count, self.first
+        ys = differentiable(outputs(first.f, xs[:n]))
+        alive = [(y, u) for y, u in zip(ys, xs[n:], strict=True) if y.requires_grad]
+        sought = [xs[i] for i in self.wrt]
+        found: Sequence[Any] = [None] * len(sought)
+        if alive:
+            ys, us = zip(*alive, strict=True)
+            gs = grad(ys, [xs[i] for i in first.wrt], us, create_graph=True, allow_unused=True)
+            parts = [(g * each).sum() for g, each in zip(gs, w, strict=True) if g is not None and g.requires_grad]
+            if parts:
+                found = grad(sum(parts[1:], parts[0]), sought, allow_unused=True)
+        return [_numbers(g, x) for g, x in zip(found, sought, strict=True)]
+
+
+def gradients(f: Function, inputs: Sequence[Any], wrt: Sequence[int], u: Sequence[np.ndarray]) -> Arrays:
+    """The engine's gradients of <u, f(inputs)>; zeros where it has none."""
+    xs = tensors(inputs, wrt)
+    alive = [(y, each) for y, each in zip(differentiable(outputs(f, xs)), u, strict=True) if y.requires_grad]
+    sought = [xs[i] for i in wrt]
+    if not alive:
+        return [np.zeros_like(x.array) for x in sought]
+    found = grad([y for y, _ in alive], sought, [each for _, each in alive], allow_unused=True)
+    return [_numbers(g, x) for g, x in zip(found, sought, strict=True)]
+
+
+def _numbers(g: Tensor | None, x: Tensor) -> np.ndarray:
+    return np.zeros_like(x.array) if g is None else g.detach().numpy()

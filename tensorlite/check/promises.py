@@ -1,0 +1,100 @@
+"""What an op promises beside the right numbers: it writes into nothing that is not its own, its gradients have the shape
+and dtype of its inputs, and its levels agree."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..op import LEVELS, Op, using
+from .engine import Arrays, differentiable, gradients, is_float, outputs, tensors
+
+LEVEL_AGREEMENT = {np.dtype(np.float64): 1e-12, np.dtype(np.float32): 2e-5}  # relative to the largest number
+
+
+class Watch:
+    """Sees which arrays are written to."""
+
+    def __init__(self, arrays: Mapping[str, Any]):
+        self.arrays = {name: x for name, x in arrays.items() if isinstance(x, np.ndarray)}
+        self.before = {name: x.copy() for name, x in self.arrays.items()}
+
+    def changed(self) -> list[str]:
+        """Who was written to since the last call; they get their numbers back."""
+        names = [name for name, x in self.arrays.items() if x.tobytes() != self.before[name].tobytes()]
+        for name in names:
+            self.arrays[name][...] = self.before[name]
+        return names
+
+
+def broken(f: Callable[..., Any], inputs: Sequence[Any], wrt: Sequence[int], names: Sequence[str], u: Arrays) -> list[str]:
+    """Run f and its backward once; the promises that were not kept."""
+    given = {f"input {name}": x for name, x in zip(names, inputs, strict=True)}
+    watch = Watch({**given, **{f"the upstream gradient{i or ''}": each for i, each in enumerate(u)}})
+    complaints = []
+
+    ys = outputs(f, tensors(inputs))
+    complaints += [f"the forward writes into {name}" for name in watch.changed()]
+    floats = {x.dtype for x in inputs if is_float(x)}
+    for y in differentiable(ys):
+        if len(floats) == 1 and y.dtype not in floats:
+            complaints.append(f"the result is {y.dtype}, and the inputs are {floats.pop()}")
+            break
+    if not wrt:
+        return complaints
+
+    found = gradients(f, inputs, wrt, u)
+    complaints += [f"the backward writes into {name}" for name in watch.changed()]
+    for i, g in zip(wrt, found, strict=True):
+        x = inputs[i]
+        if g.shape != x.shape or g.dtype != x.dtype:
+            complaints.append(
+                f"the gradient of {names[i]} has shape {g.shape} and dtype {g.dtype}; the input has {x.shape} and {x.dtype}"
+            )
+    return complaints
+
+
+def levels_differ(op: Op, inputs: Sequence[Any], attributes: Mapping[str, Any], wrt: Sequence[int]) -> list[str]:
+    """Where reference, plain and kernel do not give the same results and gradients, in float64 and in float32."""
+    if op.reference is None and not op.kernels:
+        return []
+    complaints = []
+    for dtype, tolerance in LEVEL_AGREEMENT.items():
+        xs = [x.astype(dtype, order="K") if is_float(x) else x for x in inputs]
+        before: tuple[str, Arrays] | None = None
+        for level in LEVELS:
+            if level == "reference" and op.reference is None or level == "kernel" and not op.kernels:
+                continue
+            with using(level):
+                results = _results(lambda *a: op(*a, **attributes), xs, wrt)
+            if before is not None:
+                complaints += _differences(op, f"{level} and {before[0]}", results, before[1], wrt, tolerance, dtype)
+            before = level, results
+    return complaints
+
+
+def _results(f: Callable[..., Any], inputs: Sequence[Any], wrt: Sequence[int]) -> Arrays:
+    rng = np.random.default_rng(1)
+    ys = [y.detach().numpy() for y in outputs(f, tensors(inputs))]
+    u = [np.asarray(rng.standard_normal(y.shape)).astype(y.dtype) for y in ys if is_float(y)]
+    return [*ys, *(gradients(f, inputs, wrt, u) if wrt else [])]
+
+
+def _differences(
+    op: Op, which: str, found: Arrays, expected: Arrays, wrt: Sequence[int], tolerance: float, dtype: np.dtype
+) -> list[str]:
+    first = len(found) - len(wrt)
+    whats = ["result", *(f"result {k}" for k in range(1, first)), *(f"gradient of {op.input_name(i)}" for i in wrt)]
+    complaints = []
+    for what, a, b in zip(whats, found, expected, strict=True):
+        if a.shape != b.shape or a.dtype != b.dtype:
+            complaints.append(f"levels {which}: the {what} is {a.shape} {a.dtype} and {b.shape} {b.dtype} ({dtype})")
+            continue
+        largest = float(np.abs(b[np.isfinite(b)]).max(initial=1))
+        if not np.allclose(a, b, rtol=tolerance, atol=tolerance * largest, equal_nan=True):
+            with np.errstate(invalid="ignore"):
+                worst = np.nanmax(np.abs(a - b))
+            complaints.append(f"levels {which}: the {what} differs by {worst:.2e}, tolerance {tolerance * largest:.0e} ({dtype})")
+    return complaints
