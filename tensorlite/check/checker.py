@@ -125,6 +125,14 @@ def _check(
     f: Callable[..., Any], arrays: list[Any], places: list[int], names: list[str], name: str, method: Method,
     second: bool, precision: Precision, seed: int, extra: Sequence[str] = (), casts: bool = False,
 ) -> Report:  # fmt: skip
+    with np.errstate(all="ignore"):  # a nan is reported, not warned about
+        return _check_quietly(f, arrays, places, names, name, method, second, precision, seed, extra, casts)
+
+
+def _check_quietly(
+    f: Callable[..., Any], arrays: list[Any], places: list[int], names: list[str], name: str, method: Method,
+    second: bool, precision: Precision, seed: int, extra: Sequence[str], casts: bool,
+) -> Report:  # fmt: skip
     rng = np.random.default_rng(seed)
     described = ", ".join([*(f"{n} {describe(x)}" for n, x in zip(names, arrays, strict=True)), *extra])
     first = First(f, arrays, places, names)
@@ -139,18 +147,20 @@ def _check(
         return Report(name, described, (), tuple(complaints))
 
     u = upstream(values, rng)
-    stage = "backward"
+    stage, notes = "backward", []
     try:
         complaints += [c for c in broken(f, arrays, places, names, u) if not (casts and c.startswith("the result is"))]
         if places and values and not complaints:
             findings += _findings(measure_all(first, first.gradients(u), u, method, precision, rng), precision)
-        if findings and second and all(finding.mistake is None for finding in findings):
+        if findings and not all(np.isfinite(g).all() for g in first.gradients(u)):
+            notes.append("second order was left out: the gradient is infinite here")
+        elif findings and second and all(finding.mistake is None for finding in findings):
             stage = "backward(create_graph=True)"
             twice, w = Second(first, u), upstream([arrays[i] for i in places], rng)
             findings += _findings(measure_all(twice, twice.gradients(w), w, method, precision, rng), precision)
     except Exception as error:  # whatever a row does with what it gets is what is checked here
         complaints.append(f"{stage} raised {type(error).__name__}: {error}")
-    return Report(name, described, tuple(findings), tuple(complaints))
+    return Report(name, described, tuple(findings), tuple(complaints), tuple(notes))
 
 
 def _findings(measured: list[Measured], precision: Precision) -> list[Finding]:
