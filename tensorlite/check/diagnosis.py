@@ -164,7 +164,7 @@ def _upstream_ignored(e: Evidence) -> str | None:
 def _missing_sum(e: Evidence) -> str | None:
     if len(e.u) != 1 or not e.jacobian.size:
         return None
-    contributions = (e.u[0].reshape(-1, 1) * e.jacobian).reshape(*e.u[0].shape, *e.engine.shape)
+    contributions = (e.u[0].reshape(-1, 1) * e.jacobian).reshape(e.u[0].shape + e.engine.shape)
     for axis, n in enumerate(e.u[0].shape):
         for k in (0, n - 1) if n > 1 else ():
             part = np.take(contributions, [k], axis).sum(tuple(range(e.u[0].ndim)))

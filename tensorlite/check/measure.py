@@ -117,7 +117,7 @@ def _by_complex_step(
     confirmed = difference(_line(point, i, trial), precision)
     if (confirmed.kinds != "").any():
         return None, "not smooth here"
-    scale = max(np.abs(confirmed.low).max(initial=0), FLOOR * _size(point.values(point.inputs)))
+    scale = max(_size([confirmed.low, confirmed.near]), FLOOR * _size(point.values(point.inputs)))
     if not (np.abs(along - confirmed.low) <= 10 * precision.difference * scale).all():
         return None, "not analytic"
     return slopes, ""
@@ -143,7 +143,7 @@ def _judge(m: Measured, directions: np.ndarray) -> Measured:
     """Along each direction the interval of <u, slopes>, the engine's slope, and how far outside it lies.
 
     An error is relative to the largest absolute value among the gradient of this input, as the engine gives it and as
-    measured, and a hundredth of the outputs.
+    measured, of the slopes beside the point (differences only), and a hundredth of the outputs.
     """
     u = np.concatenate([np.ravel(each) for each in m.u]) if m.u else np.zeros(0)
     units = np.array([np.abs(v).max(initial=0) for v in directions]) if m.directions is None else np.ones(len(directions))
@@ -158,6 +158,7 @@ def _judge(m: Measured, directions: np.ndarray) -> Measured:
         numbers = np.concatenate([m.engine.ravel(), engine, low, high])
         m.scale = max(
             np.abs(numbers[np.isfinite(numbers)]).max(initial=0),
+            _size([_times(u, slope.near) for slope in m.slopes]),
             FLOOR * _size([y * each for y, each in zip(values, m.u, strict=True)]),
             float(np.finfo(float).tiny),
         )

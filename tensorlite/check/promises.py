@@ -29,24 +29,28 @@ class Watch:
         return names
 
 
-def broken(f: Callable[..., Any], inputs: Sequence[Any], wrt: Sequence[int], names: Sequence[str], u: Arrays) -> list[str]:
-    """Run f and its backward once; the promises that were not kept."""
+def forward_writes(f: Callable[..., Any], inputs: Sequence[Any], names: Sequence[str]) -> list[str]:
+    """Run f; which inputs it writes into."""
+    watch = Watch(dict(zip(names, inputs, strict=True)))
+    f(*tensors(inputs))
+    return [f"the forward writes into input {name}" for name in watch.changed()]
+
+
+def result_casts(f: Callable[..., Any], inputs: Sequence[Any]) -> list[str]:
+    """Run f; whether its results have another dtype than its inputs."""
+    floats = {x.dtype for x in inputs if is_float(x)}
+    dtypes = {y.dtype for y in differentiable(outputs(f, tensors(inputs)))}
+    return [f"the result is {y}, and the inputs are {x}" for x in floats for y in dtypes - floats if len(floats) == 1]
+
+
+def backward_writes(
+    f: Callable[..., Any], inputs: Sequence[Any], wrt: Sequence[int], names: Sequence[str], u: Arrays
+) -> list[str]:
+    """Run f and its backward; what it writes into, and gradients that do not look like their inputs."""
     given = {f"input {name}": x for name, x in zip(names, inputs, strict=True)}
     watch = Watch({**given, **{f"the upstream gradient{i or ''}": each for i, each in enumerate(u)}})
-    complaints = []
-
-    ys = outputs(f, tensors(inputs))
-    complaints += [f"the forward writes into {name}" for name in watch.changed()]
-    floats = {x.dtype for x in inputs if is_float(x)}
-    for y in differentiable(ys):
-        if len(floats) == 1 and y.dtype not in floats:
-            complaints.append(f"the result is {y.dtype}, and the inputs are {floats.pop()}")
-            break
-    if not wrt:
-        return complaints
-
     found = gradients(f, inputs, wrt, u)
-    complaints += [f"the backward writes into {name}" for name in watch.changed()]
+    complaints = [f"the backward writes into {name}" for name in watch.changed()]
     for i, g in zip(wrt, found, strict=True):
         x = inputs[i]
         if g.shape != x.shape or g.dtype != x.dtype:

@@ -9,8 +9,8 @@ from .run import METHODS, Entry, Run
 
 DEFINITION = (
     "An error is |engine - measured| / scale. The scale is the largest absolute value among the gradient of that input, "
-    "as the engine gives it and as measured, and a hundredth of the outputs. Kinks are judged apart: there the engine's "
-    "value must lie between the slopes on the two sides."
+    "as the engine gives it and as measured, a hundredth of the outputs and, for differences, the slopes beside the "
+    "point. Kinks are judged apart: there the engine's value must lie between the slopes on the two sides."
 )
 _HEADS = ("complex", "differ.", "second")
 

@@ -52,6 +52,7 @@ class Slope:
     low: np.ndarray
     high: np.ndarray
     kinds: np.ndarray  # "" where it is smooth, else a key of KINDS
+    near: np.ndarray  # how steep it is beside the point: rounding there is an error of a difference
 
     @property
     def middle(self) -> np.ndarray:
@@ -68,7 +69,7 @@ KINDS = {
 
 def complex_step(f: Line, precision: Precision = FLOAT64) -> Slope:
     slope = f(1j * precision.tiny).imag / precision.tiny
-    return Slope(slope, slope, np.full(slope.shape, "", "<U5"))
+    return Slope(slope, slope, np.full(slope.shape, "", "<U5"), np.zeros(slope.shape))
 
 
 def difference(f: Line, precision: Precision = FLOAT64) -> Slope:
@@ -79,30 +80,31 @@ def difference(f: Line, precision: Precision = FLOAT64) -> Slope:
 
 def _difference(f: Line, precision: Precision) -> Slope:
     y = f(0.0)
-    size = np.abs(y).max(initial=0)
-    slope = np.zeros(y.shape)
-    unsettled = np.ones(y.shape, bool)
+    slope, near, unsettled = np.zeros(y.shape), np.zeros(y.shape), np.ones(y.shape, bool)
     branches, steps = [], []
     for h in precision.steps:
         left2, left, right, right2 = f(-2 * h), f(-h), f(h), f(2 * h)
         simple = (right - left) / (2 * h)
         central = (8 * (right - left) - (right2 - left2)) / (12 * h)
         gap = np.abs(4 * (left + right) - (left2 + right2) - 6 * y) / (2 * h)
-        noise = 32 * precision.eps * size / h
-        scale = np.abs(central[np.isfinite(central)]).max(initial=0)
-        smooth = (gap <= precision.gap * scale + noise) & (
-            np.abs(central - simple) <= precision.bend * scale + noise
-        )
-        slope = np.where(unsettled & smooth, central, slope)
-        unsettled &= ~smooth
-        if not unsettled.any():
-            return Slope(slope, slope, np.full(slope.shape, "", "<U5"))
         branches.append(((left - left2) / h, (right2 - right) / h))  # without f(x), which may lie on neither branch
         steps.append(np.maximum(np.abs(right - y), np.abs(y - left)))
+        beside = np.maximum(*np.abs(branches[-1]))
+        scale = _largest(central, beside)
+        noise = 32 * precision.eps * _largest(y, left2, right2) / h
+        smooth = (gap <= precision.gap * scale + noise) & (np.abs(central - simple) <= precision.bend * scale + noise)
+        slope = np.where(unsettled & smooth, central, slope)
+        near = np.where(unsettled & np.isfinite(beside), beside, near)
+        unsettled &= ~smooth
+        if not unsettled.any():
+            return Slope(slope, slope, np.full(slope.shape, "", "<U5"), near)
     low, high, kinds = _kink(branches, steps)
-    return Slope(
-        np.where(unsettled, low, slope), np.where(unsettled, high, slope), np.where(unsettled, kinds, "").astype("<U5")
-    )
+    low, high = np.where(unsettled, low, slope), np.where(unsettled, high, slope)
+    return Slope(low, high, np.where(unsettled, kinds, "").astype("<U5"), near)
+
+
+def _largest(*arrays: np.ndarray) -> float:
+    return max(float(np.abs(x[np.isfinite(x)]).max(initial=0)) for x in arrays)
 
 
 def _kink(branches: list, steps: list) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

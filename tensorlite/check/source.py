@@ -58,14 +58,13 @@ def rules(op: Op) -> list[Callable]:
     """The named functions that the rows of `op` are, or call, which explain themselves in a docstring. Not those of
     other files, nor those that users call: they are explained where they stand."""
     found: dict[Callable, None] = {}
-    for implementation in (op.plain, *op.kernels.values()):
-        for function in _functions(implementation):
-            if inspect.isfunction(function):
-                public = function.__globals__.get("__all__", ())
-                for each in (function, *_called(function)):
-                    named = inspect.isfunction(each) and each.__name__ != "<lambda>" and each.__name__ not in public
-                    if named and each.__doc__ and each.__code__.co_filename == function.__code__.co_filename:
-                        found[each] = None
+    for function in _functions(op.plain):
+        if inspect.isfunction(function):
+            public = function.__globals__.get("__all__", ())
+            for each in (function, *_called(function)):
+                named = inspect.isfunction(each) and each.__name__ != "<lambda>" and each.__name__ not in public
+                if named and each.__doc__ and each.__code__.co_filename == function.__code__.co_filename:
+                    found[each] = None
     return list(found)
 
 
