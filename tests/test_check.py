@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import re
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from html.parser import HTMLParser
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,22 +14,11 @@ from hypothesis.extra import numpy as hnp
 
 import tensorlite as tl
 from tensorlite import check
-from tensorlite.check import diagnosis, document, source
-from tensorlite.check.__main__ import main
-from tensorlite.check.samples import SAMPLES
+from tensorlite.check import diagnosis
 from tensorlite.check.slopes import difference
 from tensorlite.tensor import array_of
 
-ROOT = Path(__file__).parents[1]
-
-
-@pytest.fixture(autouse=True)
-def _own_ops(_registry: None) -> Iterator[None]:
-    """Samples of ops declared in a test are forgotten with them."""
-    before = set(SAMPLES)
-    yield
-    for name in set(SAMPLES) - before:
-        del SAMPLES[name]
+pytestmark = pytest.mark.usefixtures("_registry")
 
 
 def double(*numbers: Any) -> tl.Tensor:
@@ -80,27 +64,34 @@ FAULTS: dict[str, tuple[Callable, dict[str, Callable], list[np.ndarray], str | N
     "no sum": (lambda x: x.sum(axis=0), dict(dx=lambda g, x: g / 3 + x * 0), [A], "count", "3 times too small"),
     "transposed": (lambda a, b: a @ b, dict(da=lambda g, b: g @ b.mT, db=lambda g, a: (a.mT @ g).mT), [SQUARE, B],
                    "transposed", "transposed: "),
-    "un-broadcast": (lambda x, b: x + b, dict(dx=lambda g: g, db=lambda g: g[0]), [A, A[0]], "missing sum", "sum is missing"),
+    "un-broadcast": (lambda x, b: x + b, dict(dx=lambda g: g, db=lambda g: g[0]), [A, A[0]],
+                     "missing sum", "sum is missing"),
     "un-broadcast 2": (lambda x, b: x * b, dict(dx=lambda g, b: g * b, db=lambda g, x: (g * x)[:, -1:]), [A, A[:, :1]],
                        "missing sum", "position 4 of the output's dimension 1"),
     "input": (lambda x: x * x, dict(dx=writes), [A], None, "the backward writes into input x"),
-    "upstream": (lambda x: x * 2, dict(dx=writes_upstream), [A], None, "the backward writes into the upstream gradient"),
+    "upstream": (lambda x: x * 2, dict(dx=writes_upstream), [A],
+                 None, "the backward writes into the upstream gradient"),
     "forward": (writes_forward, dict(dx=lambda g: g * 2), [A], None, "the forward writes into input x"),
-    "detached": (lambda x: np.exp(x), dict(dx=lambda g, y: g * array_of(y)), [A], "second order", "takes an array for a constant"),
-    "detached g": (lambda x: x * x, dict(dx=lambda g, x: array_of(g) * x * 2), [A], "second order", "create_graph needs the Tensor"),
+    "detached": (lambda x: np.exp(x), dict(dx=lambda g, y: g * array_of(y)), [A],
+                 "second order", "takes an array for a constant"),
+    "detached g": (lambda x: x * x, dict(dx=lambda g, x: array_of(g) * x * 2), [A],
+                   "second order", "create_graph needs the Tensor"),
     "operand": (lambda a, b: a * b, dict(da=lambda g, a: g * a, db=lambda g, a: g * a), [SQUARE, B],
                 "other operand", "it is the gradient of b"),
     "half": (lambda x: x * x, dict(dx=lambda g, x: g * x), [A], "half", "second contribution is missing"),
     "a path": (lambda x: x * x + x, dict(dx=lambda g, x: g * 2 * x), [A], "offset", "1 times the upstream gradient"),
-    "a term": (lambda x: x * x * np.exp(x), dict(dx=lambda g, x: g * 2 * x * tl.exp(x)), [A + 1.5], "part", "only a part"),
+    "a term": (lambda x: x * x * np.exp(x), dict(dx=lambda g, x: g * 2 * x * tl.exp(x)), [A + 1.5],
+               "part", "only a part"),
     "a factor": (lambda x: x**3 / 3, dict(dx=lambda g, x: g * x), [A], "multiplied", "times x it would be right"),
     "stopped": (lambda x: x * x, dict(dx=lambda g: g * 0), [A], "stopped", "the gradient is stopped"),
     "lost": (lambda x: x * x, dict(dx=lambda g, x: g * tl.where(x > 0, 2 * x, 0)), [A], "stopped", "is lost"),
     "no row": (lambda a, b: a * b, dict(da=lambda g, b: g * b), [A, A], "stopped", "the gradient is stopped"),
     "nan": (lambda x: x * 2, dict(dx=lambda g: g * np.nan), [A], "not a number", "15 of 15 elements are nan"),
-    "one nan": (lambda x: x * x, dict(dx=lambda g, x: g * 2 * x * tl.where(x > 1.9, np.inf, 1)), [A], "not a number", "1 of 15"),
+    "one nan": (lambda x: x * x, dict(dx=lambda g, x: g * 2 * x * tl.where(x > 1.9, np.inf, 1)), [A],
+                "not a number", "1 of 15"),
     "no upstream": (lambda x: x * x, dict(dx=lambda g, x: 2 * x), [A], "upstream ignored", "does not multiply by g"),
-    "float32": (lambda x: x * x, dict(dx=lambda g, x: g * 2 * x.astype("float32")), [A], "float32", "computed in float32"),
+    "float32": (lambda x: x * x, dict(dx=lambda g, x: g * 2 * x.astype("float32")), [A],
+                "float32", "computed in float32"),
     "flip": (lambda x: x[::-1], dict(dx=lambda g: g), [A], "reordered", "the wrong places"),
     "dtype": (lambda x: x.astype(np.float32), dict(dx=lambda g: g), [A], None, "the result is float32"),
     "shape": (lambda x: x.sum(axis=0), dict(dx=lambda g: g[:2]), [A], None, "gave a gradient of shape (2,)"),
@@ -229,7 +220,9 @@ def test_several_outputs_and_inputs_that_are_no_arrays():
     report = check.gradients(f, (double(1, 2), 3, double(0.5, 0.25), None))
     assert [f.input for f in report.findings] == ["x", "y", "x", "y", "the upstream gradient", "the upstream gradient"]
     assert report.verdict == "right" and bool(report) and "right (complex step" in str(report)
-    assert [f.input for f in check.gradients(f, (double(1, 2), 3, double(0.5, 0.25), None), wrt=[2], second=False).findings] == ["y"]
+    assert [
+        f.input for f in check.gradients(f, (double(1, 2), 3, double(0.5, 0.25), None), wrt=[2], second=False).findings
+    ] == ["y"]
     x = double(1, 2).requires_grad_()
     assert {f.input for f in check.gradients(lambda x, y: x * y, (x, double(3, 4)), second=False).findings} == {"x"}
 
@@ -245,7 +238,7 @@ def test_unequal_calls_are_refused():
 
 def test_float32():
     x = tl.tensor([0.3, -1.2])
-    with pytest.raises(TypeError, match="2 or 3 of their 7 digits.*float32=True"):
+    with pytest.raises(TypeError, match=r"2 or 3 of their 7 digits.*float32=True"):
         check.gradients(tl.tanh, x)
     for f in (tl.tanh, tl.abs, lambda x: x * x):
         check.gradients(f, x, float32=True)
@@ -328,134 +321,3 @@ def test_the_interval_at_a_kink(left: float, right: float, curve: float):
     assert min(left, right) - 1e-4 <= slope.low[0] <= slope.high[0] <= max(left, right) + 1e-4
     if abs(left - right) > 1e-3:
         assert slope.kinds[0] == "kink"
-
-
-# The command line ------------------------------------------------------------------------------------------
-
-
-MINE = """
-import numpy as np
-import tensorlite as tl
-from tensorlite import check
-
-cube = tl.Mixed("my_cube", lambda x: x * x * x, dx=lambda g, x: g * {factor} * x * x)
-{sampled}check.sample(cube, np.array([[1.0, -2.0, 0.5, 1.5]]))
-"""
-
-
-def mine(tmp_path: Path, factor: int = 3, sampled: str = "") -> str:
-    file = tmp_path / "my_ops_for_a_test.py"
-    file.write_text(MINE.format(factor=factor, sampled=sampled))
-    return str(file)
-
-
-def test_the_table(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("COLUMNS", "110")
-    assert main(["--op", "gelu", "--op", "abs", "--op", "eq"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines[:4]] == ["op", "gelu", "abs", "eq"] and max(map(len, lines[:4])) <= 110
-    assert "lambda x, *, approximate: _gelu_tanh(x)" in lines[1] and lines[1].endswith("right")
-    assert re.fullmatch(r"3 of 3 ops right on \d+ samples; worst error: complex step \S+, differences \S+, second order \S+; \S+ s", lines[-1])
-
-
-def test_json_and_html(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    numbers, page = tmp_path / "o.json", tmp_path / "o.html"
-    assert main(["--op", "linear", "--op", "where", "--json", str(numbers), "--html", str(page)]) == 0
-    told = json.loads(numbers.read_text())
-    assert [op["op"] for op in told["ops"]] == ["linear", "where"] and told["wrong"] == []
-    assert told["ops"][0]["source"]["file"] == "tensorlite/ops/matrix.py"
-    assert told["worst"]["complex step, order 1"] <= 1e-12 and told["worst"]["differences, order 2"] <= 1e-7
-    text = page.read_text()
-    assert "dweight=lambda g, x: matmul(rows(g).mT, rows(x))" in text and "tensorlite/kernels/cpu/matrix.py:" in text
-    Balanced().feed(text)
-
-
-class Balanced(HTMLParser):
-    """Raises AssertionError for elements that do not nest, and for what a page would load from elsewhere."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        assert tag not in ("script", "link", "img", "iframe")
-        assert all(name != "src" and (name != "href" or (value or "").startswith("#")) for name, value in attrs)
-        if tag not in ("meta", "br"):
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-
-def test_ones_own_ops(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("COLUMNS", "150")
-    assert main([mine(tmp_path), "--op", "my_cube"]) == 0
-    assert "x * x * x, dx=lambda g, x: g * 3 * x * x" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("changes, words", [
-    (dict(factor=2), "WRONG: factor"), (dict(factor=12), "4 times too large"), (dict(sampled="# "), "NO SAMPLES"),
-])  # fmt: skip
-def test_ones_own_ops_that_fail(changes: dict, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    page, numbers = tmp_path / "o.html", tmp_path / "o.json"
-    assert main(["--import", mine(tmp_path, **changes), "--op", "my_cube", "--html", str(page), "--json", str(numbers)]) == 1
-    printed = capsys.readouterr().out
-    assert words in printed and "0 of 1 ops right" in printed
-    assert json.loads(numbers.read_text())["wrong"] == ["my_cube"]
-    Balanced().feed(page.read_text())
-
-
-@pytest.mark.parametrize("arguments, words", [
-    (["--op", "sotfmax"], "there is no op 'sotfmax'; did you mean 'softmax'?"),
-    (["no_such_module_here"], "no_such_module_here cannot be imported: ModuleNotFoundError"),
-    (["no_such_file.py"], "there is no file no_such_file.py"),
-    (["--html", "no/such/folder/o.html"], "there is no folder no/such/folder"),
-    (["--frobnicate"], "unrecognized arguments"),
-])  # fmt: skip
-def test_a_command_line_that_cannot_be_obeyed(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]):
-    with pytest.raises(SystemExit) as stopped:
-        main(arguments)
-    assert stopped.value.code == 2 and words in capsys.readouterr().err
-
-
-def test_tensorlite_does_not_import_the_checker():
-    program = "import sys, tensorlite; assert not [m for m in sys.modules if 'tensorlite.check' in m]; import tensorlite.check as c; assert tensorlite.check is c"
-    subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT)
-
-
-# The source, and the pages ---------------------------------------------------------------------------------
-
-
-def test_every_row_is_found_in_the_source():
-    for name, op in tl.OPS.items():
-        row = source.row(op)
-        assert row is not None and f'"{name}"' in row.text and row.file.name == op.__module__.rpartition(".")[2] + ".py"
-        assert row.text in row.file.read_text(encoding="utf-8")
-        for device in op.kernels:
-            kernel = source.kernel(op, device)
-            assert kernel is not None and ".kernel(" in kernel.text
-
-
-def test_a_row_without_a_source():
-    space: dict[str, Any] = {"tl": tl}
-    exec("op = tl.Op('typed', lambda x: x * 2, dx=lambda g: g * 2)", space)
-    assert source.row(space["op"]) is None and source.one_line(space["op"], 40) == "(no source)"
-
-
-def test_docs_ops_is_up_to_date():
-    if not all(op.kernels for op in [tl.OPS["gelu"], tl.OPS["linear"]]):
-        pytest.skip("the page names the kernels, which are not here")
-    written = (ROOT / "docs" / "ops.md").read_text(encoding="utf-8")
-    assert written == document.document(), f"docs/ops.md is stale; renew it with: {document.COMMAND}"
-
-
-def test_the_guide_runs(capsys: pytest.CaptureFixture[str]):
-    """The code of docs/checking.md, from top to bottom; what it says is printed, is."""
-    guide = (ROOT / "docs" / "checking.md").read_text(encoding="utf-8")
-    space: dict[str, Any] = {}
-    for language, code in re.findall(r"^```(\w+)\n(.*?)^```$", guide, re.M | re.S):
-        if language == "python":
-            capsys.readouterr()
-            exec(compile(code, "docs/checking.md", "exec"), space)
-        elif language == "text" and "GradientError" not in code and code.startswith("forgetful"):
-            assert capsys.readouterr().out == code

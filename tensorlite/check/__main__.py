@@ -25,7 +25,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("modules", nargs="*", metavar="MODULE", help="a module or a .py file whose ops are checked too")
     parser.add_argument("--import", dest="imports", action="append", default=[], metavar="MODULE", help="the same")
-    parser.add_argument("--op", dest="ops", action="append", default=[], metavar="NAME", help="check this op only; may be repeated")
+    parser.add_argument(
+        "--op", dest="ops", action="append", default=[], metavar="NAME", help="check this op only; may be repeated"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything that was found as JSON")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write it as one page for a browser")
     options = parser.parse_args(argv)
@@ -38,7 +40,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name in options.ops:
         if name not in OPS:
             meant = get_close_matches(name, OPS, 1)
-            parser.exit(2, f"tensorlite.check: there is no op {name!r}{f'; did you mean {meant[0]!r}?' if meant else ''}\n")
+            parser.exit(
+                2, f"tensorlite.check: there is no op {name!r}{f'; did you mean {meant[0]!r}?' if meant else ''}\n"
+            )
     for path in filter(None, (options.json, options.html)):
         if not path.parent.is_dir():
             parser.exit(2, f"tensorlite.check: there is no folder {path.parent} for {path.name}\n")

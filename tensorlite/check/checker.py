@@ -56,7 +56,9 @@ def gradients(
     arrays = [array_of(x) for x in given]
     places = _places(given, arrays, wrt)
     if not places:
-        raise TypeError("check: there is nothing to differentiate; at least one input must be a float64 Tensor or array")
+        raise TypeError(
+            "check: there is nothing to differentiate; at least one input must be a float64 Tensor or array"
+        )
     names = _names(fn, len(arrays))
     report = _check(fn, arrays, places, names, name or _name(fn), method, second, _precision(arrays, float32), seed)
     return report.raise_if_wrong() if raise_exception else report
@@ -74,8 +76,8 @@ def op(
     raise_exception: bool = True,
     seed: int = 0,
 ) -> OpReport:
-    """Check an op, given itself or by its name in `tensorlite.OPS`: its gradients, that it writes into nothing, and that
-    its levels agree. On `inputs` with `attributes`, or else on the op's samples (`check.sample`).
+    """Check an op, given itself or by its name in `tensorlite.OPS`: its gradients, that it writes into nothing, and
+    that its levels agree. On `inputs` with `attributes`, or else on the op's samples (`check.sample`).
 
     The other arguments are those of `gradients`. An op without samples is wrong: nothing is known about it.
     """
@@ -200,7 +202,9 @@ def _places(given: Sequence[Any], arrays: Sequence[Any], wrt: Sequence[int] | No
     """The positions of the inputs to differentiate."""
     for x in arrays:
         if hasattr(x, "dtype") and not isinstance(x, np.ndarray):
-            raise TypeError(f"check: gradients are checked on the CPU, and an input is a {type(x).__module__} array; use .cpu()")
+            raise TypeError(
+                f"check: gradients are checked on the CPU, and an input is a {type(x).__module__} array; use .cpu()"
+            )
     if wrt is None:
         wanting = [i for i, x in enumerate(given) if getattr(x, "requires_grad", False)]
         return wanting or [i for i, x in enumerate(arrays) if is_float(x)]

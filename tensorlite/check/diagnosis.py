@@ -81,7 +81,9 @@ def diagnose(e: Evidence) -> list[tuple[str, str]]:
     """The hypotheses that fit, by name, with what they say."""
     found = [(name, says) for name, test in HYPOTHESES for says in [test(e)] if says]
     first, others = found[:1], [each for each in found[1:] if each[0] not in GENERAL]
-    return first + others or [("unknown", "no simple mistake explains it: compare the row with the formula, term by term")]
+    return first + others or [
+        ("unknown", "no simple mistake explains it: compare the row with the formula, term by term")
+    ]
 
 
 # The table -------------------------------------------------------------------------------------------------
@@ -89,12 +91,18 @@ def diagnose(e: Evidence) -> list[tuple[str, str]]:
 
 def _not_a_number(e: Evidence) -> str | None:
     count = int((~np.isfinite(e.engine) & e.wrong).sum())
-    return f"{count} of {e.engine.size} elements are nan or infinite: a 0/0, or 0 times infinity, in the row" if count else None
+    return (
+        f"{count} of {e.engine.size} elements are nan or infinite: a 0/0, or 0 times infinity, in the row"
+        if count
+        else None
+    )
 
 
 def _outside_a_kink(e: Evidence) -> str | None:
     if (e.kinked | ~e.wrong).all():
-        return "at a kink, the value lies outside the slopes on the two sides: check what the row gives for equal values"
+        return (
+            "at a kink, the value lies outside the slopes on the two sides: check what the row gives for equal values"
+        )
     return None
 
 
@@ -129,11 +137,12 @@ def _half(e: Evidence) -> str | None:
 
 def _count(e: Evidence) -> str | None:
     r = e.ratio()
-    for n in e.sizes if r else ():
-        if abs(r - n) <= 1e-6 * n:
-            return f"{n} times too large, and {n} is a length here: a division by the count is missing (a mean taken for a sum)"
-        if abs(r * n - 1) <= 1e-6:
-            return f"{n} times too small, and {n} is a length here: a sum over that dimension is missing (a sum taken for a mean)"
+    for n in e.sizes:
+        what = f"and {n} is a length here"
+        if r and abs(r - n) <= 1e-6 * n:
+            return f"{n} times too large, {what}: a division by the count is missing (a mean taken for a sum)"
+        if r and abs(r * n - 1) <= 1e-6:
+            return f"{n} times too small, {what}: a sum over that dimension is missing (a sum taken for a mean)"
     return None
 
 
@@ -194,7 +203,9 @@ def _offset(e: Evidence) -> str | None:
 
 
 def _rounded(e: Evidence) -> str | None:
-    return "right to 6 digits: computed in float32, or with a rounded constant" if e.same(e.engine, e.measured) else None
+    return (
+        "right to 6 digits: computed in float32, or with a rounded constant" if e.same(e.engine, e.measured) else None
+    )
 
 
 def _multiplied(e: Evidence) -> str | None:

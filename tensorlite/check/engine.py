@@ -74,28 +74,26 @@ class Second:
     def gradients(self, w: Sequence[np.ndarray]) -> Arrays:
         xs = tensors(self.inputs, self.wrt)
         n, first = self.count, self.first
-        ys = differentiable(outputs(first.f, xs[:n]))
-        alive = [(y, u) for y, u in zip(ys, xs[n:], strict=True) if y.requires_grad]
+        gs = _grad(outputs(first.f, xs[:n]), [xs[i] for i in first.wrt], xs[n:], create_graph=True)
         sought = [xs[i] for i in self.wrt]
-        found: Sequence[Any] = [None] * len(sought)
-        if alive:
-            ys, us = zip(*alive, strict=True)
-            gs = grad(ys, [xs[i] for i in first.wrt], us, create_graph=True, allow_unused=True)
-            parts = [(g * each).sum() for g, each in zip(gs, w, strict=True) if g is not None and g.requires_grad]
-            if parts:
-                found = grad(sum(parts[1:], parts[0]), sought, allow_unused=True)
+        alive = [(g, each) for g, each in zip(gs, w, strict=True) if g is not None]
+        found = _grad([g for g, _ in alive], sought, [each for _, each in alive])
         return [_numbers(g, x) for g, x in zip(found, sought, strict=True)]
 
 
 def gradients(f: Function, inputs: Sequence[Any], wrt: Sequence[int], u: Sequence[np.ndarray]) -> Arrays:
     """The engine's gradients of <u, f(inputs)>; zeros where it has none."""
     xs = tensors(inputs, wrt)
-    alive = [(y, each) for y, each in zip(differentiable(outputs(f, xs)), u, strict=True) if y.requires_grad]
     sought = [xs[i] for i in wrt]
+    return [_numbers(g, x) for g, x in zip(_grad(outputs(f, xs), sought, u), sought, strict=True)]
+
+
+def _grad(ys: Sequence[Any], xs: Sequence[Tensor], u: Sequence[Any], create_graph: bool = False) -> Sequence[Any]:
+    """`grad`, where also none of the ys may need a gradient: then all are None."""
+    alive = [(y, each) for y, each in zip(differentiable(ys), u, strict=True) if y.requires_grad]
     if not alive:
-        return [np.zeros_like(x.array) for x in sought]
-    found = grad([y for y, _ in alive], sought, [each for _, each in alive], allow_unused=True)
-    return [_numbers(g, x) for g, x in zip(found, sought, strict=True)]
+        return [None] * len(xs)
+    return grad([y for y, _ in alive], xs, [each for _, each in alive], create_graph=create_graph, allow_unused=True)
 
 
 def _numbers(g: Tensor | None, x: Tensor) -> np.ndarray:

@@ -60,10 +60,9 @@ def upstream(values: Arrays, rng: np.random.Generator) -> Arrays:
 def measure_all(
     point: Point, engine: Arrays, u: Arrays, method: str, precision: Precision, rng: np.random.Generator
 ) -> list[Measured]:
-    """Each gradient `engine` gives, held against the slopes. Where directions find a mistake, every element is measured."""
-    measured = [
-        _measure(point, i, g, u, method, precision, rng) for i, g in zip(point.wrt, engine, strict=True)
-    ]
+    """Each of the gradients `engine`, held against the slopes. Where directions find a mistake, every element is
+    measured."""
+    measured = [_measure(point, i, g, u, method, precision, rng) for i, g in zip(point.wrt, engine, strict=True)]
     for k, m in enumerate(measured):
         if m.directions is not None and m.wrong(precision).any() and m.engine.size <= DIAGNOSED:
             again = _measure(point, m.place, m.engine, u, m.method, precision, rng, every=True)
@@ -73,7 +72,14 @@ def measure_all(
 
 
 def _measure(
-    point: Point, i: int, engine: np.ndarray, u: Arrays, method: str, precision: Precision, rng: Any, every: bool = False
+    point: Point,
+    i: int,
+    engine: np.ndarray,
+    u: Arrays,
+    method: str,
+    precision: Precision,
+    rng: Any,
+    every: bool = False,
 ) -> Measured:
     x = point.inputs[i]
     every = every or x.size <= EVERY_ELEMENT[point.order]
@@ -85,7 +91,9 @@ def _measure(
     elif method == "differences":
         why = "asked for"
     elif x.size:
-        slopes, why = _by_complex_step(point, i, directions, np.asarray(rng.standard_normal(x.shape) * units), precision)
+        slopes, why = _by_complex_step(
+            point, i, directions, np.asarray(rng.standard_normal(x.shape) * units), precision
+        )
         if slopes is None and method == "complex":
             raise ValueError(f"the complex step cannot be used: {why}; method='auto' or 'differences' can")
     if slopes is not None or (x.size == 0 and not why):
@@ -146,7 +154,9 @@ def _judge(m: Measured, directions: np.ndarray) -> Measured:
     measured, of the slopes beside the point (differences only), and a hundredth of the outputs.
     """
     u = np.concatenate([np.ravel(each) for each in m.u]) if m.u else np.zeros(0)
-    units = np.array([np.abs(v).max(initial=0) for v in directions]) if m.directions is None else np.ones(len(directions))
+    units = (
+        np.array([np.abs(v).max(initial=0) for v in directions]) if m.directions is None else np.ones(len(directions))
+    )
     low, high, engine = (np.zeros(len(directions)) for _ in range(3))
     with np.errstate(invalid="ignore"):
         for k, (slope, v) in enumerate(zip(m.slopes, directions, strict=True)):

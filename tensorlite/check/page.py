@@ -39,7 +39,9 @@ summary { cursor: pointer; }
 def page(run: Run) -> str:
     """The whole page: the total, a table of all ops, then each op with its rows, its rules and its samples."""
     wrong = "".join(f"<pre class='words wrong'>{escape(e.report.problems())}</pre>" for e in run.wrong)
-    heads = "".join(f"<th class=n scope=col>{name}</th>" for name in ("samples", "complex step", "differences", "second order"))
+    heads = "".join(
+        f"<th class=n scope=col>{name}</th>" for name in ("samples", "complex step", "differences", "second order")
+    )
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -91,7 +93,8 @@ def _sources(e: Entry) -> Iterator[str]:
         yield f'<div class="soft">{escape(statement.where())}</div>\n<pre>{escape(statement.text)}</pre>\n'
     for kind, function in [*(("rule", f) for f in source.rules(e.op)), ("reference", e.op.reference)]:
         if function is not None and function.__doc__:
-            yield f"<details><summary>{kind} <code>{escape(function.__name__)}</code></summary>{_doc(function)}</details>\n"
+            name = f"{kind} <code>{escape(function.__name__)}</code>"
+            yield f"<details><summary>{name}</summary>{_doc(function)}</details>\n"
 
 
 def _doc(function: Callable) -> str:
@@ -103,7 +106,8 @@ def _samples(e: Entry) -> Iterator[str]:
         return
     opened = "" if e.report.ok else " open"
     yield f"<details{opened}><summary>{len(e.report.reports)} samples</summary>\n<div class=scroll><table>\n"
-    yield "<thead><tr><th>sample</th><th>gradient of</th><th>order</th><th>method</th><th class=n>error</th><th></th></tr></thead>\n"
+    yield "<thead><tr><th>sample</th><th>gradient of</th><th>order</th><th>method</th><th class=n>error</th><th></th>"
+    yield "</tr></thead>\n"
     for r in e.report.reports:
         span = f" rowspan={max(len(r.findings), 1)}"
         words = "<br>".join(escape(text) for text in (*r.complaints, *r.notes))

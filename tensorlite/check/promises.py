@@ -1,5 +1,5 @@
-"""What an op promises beside the right numbers: it writes into nothing that is not its own, its gradients have the shape
-and dtype of its inputs, and its levels agree."""
+"""What an op promises beside the right numbers: it writes into nothing that is not its own, its gradients have the
+shape and dtype of its inputs, and its levels agree."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from ..op import LEVELS, Op, using
+from ..op import LEVELS, Op, describe, using
 from .engine import Arrays, differentiable, gradients, is_float, outputs, tensors
 
-LEVEL_AGREEMENT = {np.dtype(np.float64): 1e-12, np.dtype(np.float32): 2e-5}  # relative to the largest number
+LEVEL_AGREEMENT: dict[np.dtype, float] = {
+    np.dtype(np.float64): 1e-12,
+    np.dtype(np.float32): 2e-5,
+}  # relative to the largest number
 
 
 class Watch:
@@ -54,9 +57,7 @@ def backward_writes(
     for i, g in zip(wrt, found, strict=True):
         x = inputs[i]
         if g.shape != x.shape or g.dtype != x.dtype:
-            complaints.append(
-                f"the gradient of {names[i]} has shape {g.shape} and dtype {g.dtype}; the input has {x.shape} and {x.dtype}"
-            )
+            complaints.append(f"the gradient of {names[i]} is {describe(g)}, and the input {describe(x)}")
     return complaints
 
 
@@ -69,7 +70,7 @@ def levels_differ(op: Op, inputs: Sequence[Any], attributes: Mapping[str, Any], 
         xs = [x.astype(dtype, order="K") if is_float(x) else x for x in inputs]
         before: tuple[str, Arrays] | None = None
         for level in LEVELS:
-            if level == "reference" and op.reference is None or level == "kernel" and not op.kernels:
+            if (level == "reference" and op.reference is None) or (level == "kernel" and not op.kernels):
                 continue
             with using(level):
                 results = _results(lambda *a: op(*a, **attributes), xs, wrt)
@@ -100,5 +101,7 @@ def _differences(
         if not np.allclose(a, b, rtol=tolerance, atol=tolerance * largest, equal_nan=True):
             with np.errstate(invalid="ignore"):
                 worst = np.nanmax(np.abs(a - b))
-            complaints.append(f"levels {which}: the {what} differs by {worst:.2e}, tolerance {tolerance * largest:.0e} ({dtype})")
+            complaints.append(
+                f"levels {which}: the {what} differs by {worst:.2e}, tolerance {tolerance * largest:.0e} ({dtype})"
+            )
     return complaints

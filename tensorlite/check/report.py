@@ -8,8 +8,8 @@ from . import source
 from .run import METHODS, Entry, Run
 
 DEFINITION = (
-    "An error is |engine - measured| / scale. The scale is the largest absolute value among the gradient of that input, "
-    "as the engine gives it and as measured, a hundredth of the outputs and, for differences, the slopes beside the "
+    "An error is |engine - measured| / scale. The scale is the largest absolute value among the gradient of that input "
+    "(as the engine gives it, and as measured), a hundredth of the outputs and, for differences, the slopes beside the "
     "point. Kinks are judged apart: there the engine's value must lie between the slopes on the two sides."
 )
 _HEADS = ("complex", "differ.", "second")
@@ -29,7 +29,11 @@ def table(run: Run, width: int) -> str:
 
 def verdict(e: Entry) -> str:
     if not e.report.ok:
-        return f"WRONG: {e.report.likely() or e.report.complaints[0].partition(':')[0]}" if e.report.reports else "NO SAMPLES"
+        return (
+            f"WRONG: {e.report.likely() or e.report.complaints[0].partition(':')[0]}"
+            if e.report.reports
+            else "NO SAMPLES"
+        )
     return f"right, {e.report.kinks} kinks" if e.report.kinks else e.report.verdict
 
 

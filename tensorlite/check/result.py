@@ -63,11 +63,8 @@ class Finding:
             return f"{head}: {self.verdict} ({self.method}, worst error {self.error:.1e}{kinks})"
         m = self.mistake
         where = "along a random direction" if m.index is None else f"at {list(m.index)}"
-        lines = [
-            f"{head}, is wrong",
-            f"{where} the engine gives {m.engine:.15g}, measured is {m.measured:.15g} ({self.method}); "
-            f"their ratio is {m.ratio:.12g}",
-        ]
+        numbers = f"the engine gives {m.engine:.15g}, measured is {m.measured:.15g} ({self.method})"
+        lines = [f"{head}, is wrong", f"{where} {numbers}; their ratio is {m.ratio:.12g}"]
         lines += [f"{'likely' if not i else 'or'}: {says}" for i, (_, says) in enumerate(m.likely[:2])]
         return "\n    ".join(lines)
 

@@ -105,7 +105,7 @@ def _text(file: str) -> str:
 @cache
 def _calls(file: str) -> list[tuple[ast.stmt, ast.Call]]:
     """Every call in a file, with the simple statement that it is part of."""
-    found = []
+    found: list[tuple[ast.stmt, ast.Call]] = []
     for statement in ast.walk(ast.parse(_text(file))):
         if isinstance(statement, (ast.Assign, ast.AnnAssign, ast.Expr)):
             found += [(statement, node) for node in ast.walk(statement) if isinstance(node, ast.Call)]
