@@ -53,6 +53,10 @@ class First:
         with using("plain" if steps else level()):  # the plain formulas take complex numbers too
             return [array_of(y) for y in differentiable(outputs(self.f, xs))]
 
+    def terms(self, u: Sequence[np.ndarray]) -> Arrays:
+        """What is added up to <u, y>: its size says how large rounding errors are."""
+        return [y * each for y, each in zip(self.values(self.inputs), u, strict=True)]
+
     def gradients(self, u: Sequence[np.ndarray]) -> Arrays:
         return gradients(self.f, self.inputs, self.wrt, u)
 
@@ -70,6 +74,10 @@ class Second:
 
     def values(self, inputs: Sequence[Any]) -> Arrays:
         return gradients(self.first.f, inputs[: self.count], self.first.wrt, inputs[self.count :])
+
+    def terms(self, w: Sequence[np.ndarray]) -> Arrays:
+        terms = [g * each for g, each in zip(self.values(self.inputs), w, strict=True)]
+        return [*terms, *self.first.terms(self.inputs[self.count :])]  # gradients may be the rest of a cancellation
 
     def gradients(self, w: Sequence[np.ndarray]) -> Arrays:
         xs = tensors(self.inputs, self.wrt)

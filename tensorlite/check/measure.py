@@ -63,12 +63,12 @@ def measure_all(
     """Each of the gradients `engine`, held against the slopes. Where directions find a mistake, every element is
     measured."""
     measured = [_measure(point, i, g, u, method, precision, rng) for i, g in zip(point.wrt, engine, strict=True)]
-    for k, m in enumerate(measured):
-        if m.directions is not None and m.wrong(precision).any() and m.engine.size <= DIAGNOSED:
-            again = _measure(point, m.place, m.engine, u, m.method, precision, rng, every=True)
-            if again.wrong(precision).any():
-                measured[k] = again
-    return measured
+    return [
+        _measure(point, m.place, m.engine, u, method, precision, rng, every=True)
+        if m.directions is not None and m.wrong(precision).any() and m.engine.size <= DIAGNOSED
+        else m
+        for m in measured
+    ]
 
 
 def _measure(
@@ -164,12 +164,11 @@ def _judge(m: Measured, directions: np.ndarray) -> Measured:
             low[k] = ends.min(0).sum()
             high[k] = ends.max(0).sum()
             engine[k] = _times(m.engine, v).sum() / units[k]
-        values = m.point.values(m.point.inputs)
         numbers = np.concatenate([m.engine.ravel(), engine, low, high])
         m.scale = max(
             np.abs(numbers[np.isfinite(numbers)]).max(initial=0),
             _size([_times(u, slope.near) for slope in m.slopes]),
-            FLOOR * _size([y * each for y, each in zip(values, m.u, strict=True)]),
+            FLOOR * _size(m.point.terms(m.u)),
             float(np.finfo(float).tiny),
         )
         outside = np.maximum(np.maximum(low - engine, engine - high), 0)

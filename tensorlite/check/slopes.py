@@ -41,7 +41,7 @@ class Precision:
     kink: float  # agreement with the interval at a kink, where formulas of first order must do
 
 
-FLOAT64 = Precision(2.0**-52, 1e-30, (1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9), 1e-5, 1e-4, 1e-12, 1e-7, 1e-4)
+FLOAT64 = Precision(2.0**-52, 1e-30, (1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9), 1e-6, 3e-6, 1e-12, 1e-7, 1e-4)
 FLOAT32 = Precision(2.0**-23, 1e-15, (5e-2, 1e-2, 2e-3), 2e-2, 2e-2, 1e-4, 2e-2, 1e-1)
 
 
