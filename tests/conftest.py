@@ -12,6 +12,7 @@ from hypothesis import settings
 import tensorlite as tl
 from gpt.options import run
 from gpt.tokenizer import gpt2
+from tensorlite.check.samples import SAMPLES
 
 settings.register_profile("tensorlite", deadline=None)  # a busy machine is no failure
 settings.load_profile("tensorlite")
@@ -47,11 +48,13 @@ def _holds_vocabulary(folder: Path) -> bool:
 
 @pytest.fixture
 def _registry() -> Iterator[None]:
-    """Ops declared in a test are forgotten after it."""
-    before = dict(tl.OPS)
+    """Ops declared in a test, and their samples, are forgotten after it."""
+    before, sampled = dict(tl.OPS), set(SAMPLES)
     yield
     tl.OPS.clear()
     tl.OPS.update(before)
+    for name in set(SAMPLES) - sampled:
+        del SAMPLES[name]
 
 
 @pytest.fixture

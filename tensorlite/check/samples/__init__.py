@@ -4,43 +4,22 @@ SAMPLES        op -> small samples
 LARGE          op -> sizes at which kernels leave their simplest path: several blocks, and a rest
 NOT_ANALYTIC   ops that are no analytic functions of complex numbers: differences instead of the complex step
 NO_DERIVATIVE  ops whose results must not require a gradient
+
+`sample` adds one for an op from elsewhere.
 """
 
 from dataclasses import replace
+from importlib import import_module
+from pkgutil import iter_modules
 from typing import Any
 
-from . import (
-    activation,
-    arithmetic,
-    attention,
-    elementwise,
-    embedding,
-    hooks,
-    indexing,
-    joining,
-    loss,
-    matrix,
-    normalisation,
-    reduction,
-    shape,
-)
-from .sample import Sample, Table
+import numpy as np
 
-_FAMILIES = (
-    activation,
-    arithmetic,
-    attention,
-    elementwise,
-    embedding,
-    hooks,
-    indexing,
-    joining,
-    loss,
-    matrix,
-    normalisation,
-    reduction,
-    shape,
-)
+from ...op import Op
+from ...tensor import array_of
+from .sample import S, Sample, Table
+
+_FAMILIES = [import_module(f"{__name__}.{file.name}") for file in iter_modules(__path__) if file.name != "sample"]
 
 
 def _all(name: str) -> list[Any]:
@@ -61,4 +40,18 @@ NO_DERIVATIVE: set[str] = set(_all("NO_DERIVATIVE"))
 SAMPLES: Table = _named([family.SAMPLES for family in _FAMILIES])
 LARGE: Table = _named([getattr(family, "LARGE", {}) for family in _FAMILIES])
 
-__all__ = ["LARGE", "NOT_ANALYTIC", "NO_DERIVATIVE", "SAMPLES", "Sample"]
+
+def sample(op: Op, *inputs: Any, **attributes: Any) -> Sample:
+    """Add a call of `op` to its samples: Tensors, float64 arrays, numbers or None, and the attributes.
+
+    Its floating-point inputs are differentiated, those that have a derivative. Shapes should be small; among the
+    samples should be a scalar, a size of 0, a broadcast, if the op takes them.
+    """
+    arrays = [array_of(x) for x in inputs]
+    floats = [i for i, x in enumerate(arrays) if isinstance(x, np.ndarray) and x.dtype.kind == "f"]
+    made = _of(op.name, S(*arrays, wrt=tuple(i for i in floats if op.plain.differentiable(i)), **attributes))
+    SAMPLES.setdefault(op.name, []).append(made)
+    return made
+
+
+__all__ = ["LARGE", "NOT_ANALYTIC", "NO_DERIVATIVE", "SAMPLES", "Sample", "sample"]
