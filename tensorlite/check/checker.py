@@ -235,7 +235,7 @@ def _names(fn: Callable[..., Any], count: int) -> list[str]:
     except (TypeError, ValueError):
         parameters = []
     plain = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    return [plain[i] if i < len(plain) else str(i) for i in range(count)]
+    return [plain[i] if i < len(plain) else f"input {i}" for i in range(count)]
 
 
 def _name(fn: Callable[..., Any]) -> str:

@@ -102,7 +102,7 @@ def _measure(
         slopes = [difference(_line(point, i, v), precision) for v in directions]
     return _judge(Measured(
         point, i, engine, u, used, why, None if every else directions, slopes, 0.0, np.zeros(0)
-    ), directions)  # fmt: skip
+    ), directions, precision)  # fmt: skip
 
 
 def _elements(units: np.ndarray) -> np.ndarray:
@@ -125,7 +125,7 @@ def _by_complex_step(
     confirmed = difference(_line(point, i, trial), precision)
     if (confirmed.kinds != "").any():
         return None, "not smooth here"
-    scale = max(_size([confirmed.low, confirmed.near]), FLOOR * _size(point.values(point.inputs)))
+    scale = max(_size([confirmed.low, confirmed.near]), FLOOR * _size(point.values(point.inputs)), precision.least)
     if not (np.abs(along - confirmed.low) <= 10 * precision.difference * scale).all():
         return None, "not analytic"
     return slopes, ""
@@ -147,7 +147,7 @@ def _line(point: Point, i: int, v: np.ndarray, steps: bool = False) -> Line:
     return at
 
 
-def _judge(m: Measured, directions: np.ndarray) -> Measured:
+def _judge(m: Measured, directions: np.ndarray, precision: Precision) -> Measured:
     """Along each direction the interval of <u, slopes>, the engine's slope, and how far outside it lies.
 
     An error is relative to the largest absolute value among the gradient of this input, as the engine gives it and as
@@ -169,7 +169,7 @@ def _judge(m: Measured, directions: np.ndarray) -> Measured:
             np.abs(numbers[np.isfinite(numbers)]).max(initial=0),
             _size([_times(u, slope.near) for slope in m.slopes]),
             FLOOR * _size(m.point.terms(m.u)),
-            float(np.finfo(float).tiny),
+            precision.least,
         )
         outside = np.maximum(np.maximum(low - engine, engine - high), 0)
         outside = np.where((engine == low) | (engine == high), 0, outside)  # also where both are infinite

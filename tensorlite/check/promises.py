@@ -36,7 +36,7 @@ def forward_writes(f: Callable[..., Any], inputs: Sequence[Any], names: Sequence
     """Run f; which inputs it writes into."""
     watch = Watch(dict(zip(names, inputs, strict=True)))
     f(*tensors(inputs))
-    return [f"the forward writes into input {name}" for name in watch.changed()]
+    return [f"the forward writes into {name}" for name in watch.changed()]
 
 
 def result_casts(f: Callable[..., Any], inputs: Sequence[Any]) -> list[str]:
@@ -50,7 +50,7 @@ def backward_writes(
     f: Callable[..., Any], inputs: Sequence[Any], wrt: Sequence[int], names: Sequence[str], u: Arrays
 ) -> list[str]:
     """Run f and its backward; what it writes into, and gradients that do not look like their inputs."""
-    given = {f"input {name}": x for name, x in zip(names, inputs, strict=True)}
+    given = dict(zip(names, inputs, strict=True))
     watch = Watch({**given, **{f"the upstream gradient{i or ''}": each for i, each in enumerate(u)}})
     found = gradients(f, inputs, wrt, u)
     complaints = [f"the backward writes into {name}" for name in watch.changed()]

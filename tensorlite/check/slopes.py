@@ -38,11 +38,12 @@ class Precision:
     bend: float  # between the differences of second and fourth order; the error of the latter is about its square
     complex_step: float  # agreement
     difference: float
+    least: float  # the smallest scale: below it the complex step underflows
     kink: float  # agreement with the interval at a kink, where formulas of first order must do
 
 
-FLOAT64 = Precision(2.0**-52, 1e-30, (1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9), 1e-6, 3e-6, 1e-12, 1e-7, 1e-4)
-FLOAT32 = Precision(2.0**-23, 1e-15, (5e-2, 1e-2, 2e-3), 2e-2, 2e-2, 1e-4, 2e-2, 1e-1)
+FLOAT64 = Precision(2.0**-52, 1e-30, (1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9), 1e-6, 3e-6, 1e-12, 1e-7, 1e-240, 1e-4)
+FLOAT32 = Precision(2.0**-23, 1e-15, (5e-2, 1e-2, 2e-3), 2e-2, 2e-2, 1e-4, 2e-2, 1e-16, 1e-1)
 
 
 @dataclass(frozen=True)
