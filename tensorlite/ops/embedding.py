@@ -23,7 +23,7 @@ _add_rows = Op("embedding_grad",  lambda g, ids, *, count: _sum_by_id(g, ids, co
 
 
 def _rows(weight: Any, ids: Any) -> Any:
-    inside(ids, len(weight), "the ids", "token id {} is outside the vocabulary of {}")
+    inside(ids, len(weight), "ids", "token id {} is outside the vocabulary of {}")
     if weight.ndim != 2:
         raise ValueError("weight must be a matrix")
     return weight[ids]

@@ -11,7 +11,7 @@ from ..device import xp
 from ..op import Op, OpError
 from ..tensor import Tensor, array_of, attach, method
 from .arithmetic import where
-from .shape import _place, expand, flatten, reshape
+from .shape import _place, broadcast_tensors, expand, flatten, reshape
 
 # fmt: off
 _getitem = Op("getitem",          lambda x, *, index: _pick(x, index),
@@ -167,11 +167,11 @@ def select(input: Tensor, dim: int, index: int) -> Tensor:
 def narrow(input: Tensor, dim: int, start: int, length: int) -> Tensor:
     """`length` slices along dim, from number `start` on. A view."""
     at = _place(dim, input.ndim, input, "narrow")
-    start, n = int(start), input.shape[at] if input.ndim else 0
-    if not -n <= start <= n or not 0 <= length <= n - start % (n + (start >= 0)):
+    n = input.shape[at] if input.ndim else 0
+    first = int(start) + n * (start < 0)
+    if not 0 <= first <= first + length <= n:
         raise OpError(f"[narrow] {length} from {start} on are not all in dimension {dim} of shape {input.shape}")
-    start += n * (start < 0)
-    return input[(slice(None),) * at + (slice(start, start + length),)]
+    return input[(slice(None),) * at + (slice(first, first + length),)]
 
 
 # Along a dimension -------------------------------------------------------------------------------------
@@ -283,8 +283,8 @@ def masked_select(input: Tensor, mask: Tensor) -> Tensor:
     """The elements where the mask, which broadcasts with input, holds, as a vector."""
     if mask.dtype != bool:
         raise TypeError(f"masked_select: the mask must be boolean, not {mask.dtype}; use mask.bool()")
-    shape = np.broadcast_shapes(input.shape, mask.shape)
-    return expand(input, shape)[expand(mask, shape)]
+    input, mask = broadcast_tensors(input, mask)
+    return input[mask]
 
 
 __all__ = [

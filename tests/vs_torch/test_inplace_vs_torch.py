@@ -1,4 +1,4 @@
-"""Writing in place, against PyTorch: the same values and gradients; where PyTorch refuses, a refusal or what is right."""
+"""Writing in place, against PyTorch: the same values and gradients; what PyTorch refuses is refused or right."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from tensorlite import inplace
 from tensorlite.check.samples.sample import integers, normal, positive
 
 NO_ARGUMENTS = {
-    "abs", "neg", "square", "reciprocal", "sqrt", "rsqrt", "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sin",
-    "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "tanh", "erf", "sigmoid", "relu", "floor", "ceil", "round",
-    "trunc", "frac", "sign", "nan_to_num", "tril", "triu",
+    "abs", "neg", "square", "reciprocal", "sqrt", "rsqrt", "exp", "exp2", "expm1", "log", "log2", "log10", "log1p",
+    "sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "tanh", "erf", "sigmoid", "relu", "floor", "ceil",
+    "round", "trunc", "frac", "sign", "nan_to_num", "tril", "triu",
 }  # fmt: skip
 NUMBERS = {
     "mul", "multiply", "div", "divide", "true_divide", "pow", "remainder", "fmod", "eq", "ne", "lt", "le",
@@ -180,7 +180,8 @@ MORE: dict[str, Case] = {
     "uniform, exchanged": (lambda m, x: x.detach().uniform_(1, 0), normal(3)),
     "exponential, negative": (lambda m, x: x.detach().exponential_(-1), normal(3)),
     "bernoulli, beyond 1": (lambda m, x: x.detach().bernoulli_(1.5), normal(3)),
-    "bernoulli, certain": (lambda m, x: (x.detach().bernoulli_(1), (x > 9).bernoulli_(m.ones(3)), x.long().bernoulli_(0)), normal(3)),
+    "bernoulli, certain": (lambda m, x: (x.detach().bernoulli_(1), (x > 9).bernoulli_(m.ones(3)),
+        x.long().bernoulli_(0)), normal(3)),
     "cut off by zero": (lambda m, x: (x * 1).zero_().add_(x * 2), normal(3)),
 }  # fmt: skip
 

@@ -27,14 +27,16 @@ SORTING: dict[str, Case] = {
     "topk, wrong dimension": (method("topk", 1, 2), distinct(3, 4)),
     "topk of nothing": (lambda m, x: x.topk(0, 0), normal(0, 3)),
     "topk by keyword": (lambda m, x: m.topk(x, k=2, dim=0, largest=False, sorted=True), distinct(3, 4)),
-    "sort": (lambda m, x: (*x.sort(), *m.sort(x, 0), *x.sort(dim=-2, descending=True), *x.sort(-1, True)), distinct(3, 4)),
+    "sort": (lambda m, x: (*x.sort(), *m.sort(x, 0), *x.sort(dim=-2, descending=True), *x.sort(-1, True)),
+        distinct(3, 4)),
     "sort, stable": (lambda m, x: (*m.sort(x, stable=True), *x.sort(dim=1, descending=True, stable=True)), TIES),
     "sort of a number": (lambda m, x: (*x.sort(), *m.sort(x, 0, descending=True)), normal()),
     "sort of nothing": (lambda m, x: (*x.sort(0), *x.sort(1)), normal(0, 3)),
     "sort, wrong dimension": (method("sort", 2), normal(3, 4)),
     "sort with nan": (lambda m, x: (*x.sort(), *x.sort(descending=True)), np.array([1.0, NAN, -INF, INF, 0.5])),
     "sort of integers": (lambda m, x: (*x.sort(), *x.sort(descending=True)), np.array([3, -1, 9, 0])),
-    "sort of bytes": (lambda m, x: (*x.sort(descending=True), *x.bool().sort(stable=True)), np.array([3, 0, 9, 1], np.uint8)),
+    "sort of bytes": (lambda m, x: (*x.sort(descending=True), *x.bool().sort(stable=True)),
+        np.array([3, 0, 9, 1], np.uint8)),
     "argsort": (
         lambda m, x: (x.argsort(), m.argsort(x, 0, True), x.argsort(dim=1, descending=True), m.argsort(x, stable=True)),
         distinct(3, 4),
@@ -43,7 +45,8 @@ SORTING: dict[str, Case] = {
     "argsort of a number": (method("argsort"), normal()),
     "unique": (
         lambda m, x: (
-            x.unique(), *m.unique(x, return_inverse=True), *x.unique(return_counts=True), *m.unique(x, True, True, True),
+            x.unique(), *m.unique(x, return_inverse=True), *x.unique(return_counts=True),
+            *m.unique(x, True, True, True),
         ),
         integers(4, 3, 4),
     ),
@@ -52,7 +55,8 @@ SORTING: dict[str, Case] = {
     "unique of a number": (lambda m, x: x.unique(return_inverse=True), integers(4)),
     "bincount": (
         lambda m, x, w: (
-            x.bincount(), m.bincount(x, minlength=9), x.bincount(w.detach()), x.bincount(w.detach().float(), 2), x.bincount(weights=x),
+            x.bincount(), m.bincount(x, minlength=9), x.bincount(w.detach()), x.bincount(w.detach().float(), 2),
+            x.bincount(weights=x),
         ),
         integers(5, 8), normal(8),
     ),
@@ -63,7 +67,8 @@ SORTING: dict[str, Case] = {
     "bincount, wrong weights": (lambda m, x: x.bincount(x[:1]), integers(4, 3)),
     "bincount, negative length": (method("bincount", None, -1), integers(4, 3)),
     "nonzero": (
-        lambda m, x: (x.nonzero(), m.nonzero(x), *x.nonzero(as_tuple=True), *m.where(x), *m.where(x > 0), (x > 0).nonzero()),
+        lambda m, x: (x.nonzero(), m.nonzero(x), *x.nonzero(as_tuple=True), *m.where(x), *m.where(x > 0),
+        (x > 0).nonzero()),
         integers(3, 2, 3),
     ),
     "nonzero of a number": (lambda m, x: (x.nonzero(), (x * 0).nonzero(), *x.nonzero(as_tuple=True)), np.array(5)),
