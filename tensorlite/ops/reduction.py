@@ -27,8 +27,7 @@ _prod   = Op("prod",    lambda x, *, dim, keepdim: x.prod(axis=dim, dtype=x.dtyp
 _cumsum = Op("cumsum",  lambda x, *, dim: _running_sum(x, dim),
                         dx=lambda g, dim: flip(_cumsum(flip(g, dim), dim=dim), dim))
 _norm   = Op("norm",    lambda x, *, p, dim, keepdim: _length(x, p, dim, keepdim),
-                        dx=lambda g, x, y, p, dim, keepdim:
-                            spread(g, x.shape, dim, keepdim) * _direction(x, spread(y, x.shape, dim, keepdim), p))
+                        dx=lambda g, x, y, p, dim, keepdim: _norm_dx(g, x, y, p, dim, keepdim))
 _var    = Op("var",     lambda x, *, dim, correction, keepdim: _variance(x, dim, correction, keepdim),
                         dx=lambda g, x, dim, correction, keepdim:
                             spread(g, x.shape, dim, keepdim) * (2 * (x - mean(x, dim, True))) / _freedom(x, dim, correction))
@@ -105,13 +104,13 @@ def _length(x: Any, p: float, dim: tuple[int, ...] | None, keepdim: bool) -> Any
     return y.astype(x.dtype)
 
 
-def _direction(x: Any, y: Any, p: float) -> Any:
+def _norm_dx(g: Any, x: Any, y: Any, p: float, dim: tuple[int, ...] | None, keepdim: bool) -> Any:
     """d(norm)/dx = sign(x) (|x| / norm)^(p-1). Of the slopes that there are at norm 0 (and at x 0 for p < 1), 0."""
-    ratio = x / where(eq(y, 0), math.inf, y)
-    if p == 2:
-        return ratio
-    zero = eq(ratio, 0)
-    return where(zero, 0.0, sign(x) * where(zero, 1.0, abs(ratio)) ** (p - 1))
+    slope = x / spread(where(eq(y, 0), math.inf, y), x.shape, dim, keepdim)
+    if p != 2:
+        zero = eq(slope, 0)
+        slope = where(zero, 0.0, sign(x) * where(zero, 1.0, abs(slope)) ** (p - 1))
+    return spread(g, x.shape, dim, keepdim) * slope
 
 
 def _dims(x: Any, dim: Dim, op: str) -> tuple[int, ...] | None:
@@ -143,10 +142,9 @@ def _one(dims: tuple[int, ...] | None, op: str) -> int | None:
 def _some(x: Any, dim: Dim, op: str) -> tuple[int, ...] | None:
     """dim as `_dims` has it. Raises if that leaves nothing of which there could be a largest element."""
     dims = _dims(x, dim, op)
-    if dims is None and not math.prod(x.shape):
-        raise RuntimeError(f"{op}: a Tensor of shape {tuple(x.shape)} has no elements, so it has no {op}")
-    if dims is not None and not count(x.shape, dims):
-        raise IndexError(f"{op}: shape {tuple(x.shape)} has no elements along dimension {dim}, so there is no {op} along it")
+    if not count(x.shape, dims):
+        kind, along = (RuntimeError, "") if dims is None else (IndexError, f" along dimension {dim}")
+        raise kind(f"{op}: shape {tuple(x.shape)} has no elements{along}, so there is no {op} of them")
     return dims
 
 

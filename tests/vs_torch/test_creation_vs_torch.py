@@ -48,7 +48,8 @@ CREATION: dict[str, Callable[[Any], Any]] = {
     "eye": lambda m: (m.eye(2, 3), m.eye(3), m.eye(0), m.eye(2, m=1, dtype=m.bool)),
     "eye, negative": lambda m: m.eye(-1),
     "triangles": lambda m: (
-        m.tril_indices(3, 2), m.triu_indices(2, 3, 1), m.tril_indices(3, 3, offset=-1, dtype=m.int32), m.triu_indices(0, 2)
+        m.tril_indices(3, 2), m.triu_indices(2, 3, 1), m.tril_indices(3, 3, offset=-1, dtype=m.int32),
+        m.triu_indices(0, 2),
     ),
     "like": lambda m: (
         m.zeros_like(m.ones(2, dtype=m.int32)), m.full_like(m.ones(2), 3), m.ones_like(m.zeros(3), dtype=m.bool),
@@ -77,8 +78,8 @@ CREATION: dict[str, Callable[[Any], Any]] = {
     ),
     "random shapes": lambda m: [
         x * 0 for x in (
-            m.rand(2, 3), m.randn((2,)), m.rand(size=(1,)), m.randn(size=[2, 0]), m.rand(()), m.rand(2, dtype=m.float64),
-            m.rand_like(m.ones(2, dtype=m.float16)), m.randn_like(m.ones(2), dtype=m.float64), m.empty(2).fill_(1),
+            m.rand(2, 3), m.randn((2,)), m.rand(size=(1,)), m.randn(size=[2, 0]), m.rand(()),
+            m.rand(2, dtype=m.float64), m.rand_like(m.ones(2, dtype=m.float16)), m.randn_like(m.ones(2), dtype=m.float64), m.empty(2).fill_(1),
         )
     ],
     **{f"{name}, which there is not": f for name, f in {
@@ -87,7 +88,8 @@ CREATION: dict[str, Callable[[Any], Any]] = {
         "normal integer": lambda m: m.randn(2, dtype=m.int64), "uniform truth": lambda m: m.rand_like(m.ones(2).bool()),
         "probability": lambda m: m.bernoulli(m.tensor([0.5, 1.5])), "chance": lambda m: m.bernoulli(m.ones(2), -0.5),
         "bernoulli of integers": lambda m: m.bernoulli(m.tensor([0, 1])),
-        "negative std": lambda m: m.normal(0.0, -1.0, (2,)), "negative stds": lambda m: m.normal(m.zeros(1), -m.ones(1)),
+        "negative std": lambda m: m.normal(0.0, -1.0, (2,)),
+        "negative stds": lambda m: m.normal(m.zeros(1), -m.ones(1)),
         "integer gradient": lambda m: m.zeros(2, dtype=m.int64, requires_grad=True),
         "random integer gradient": lambda m: m.randint(0, 2, (2,), requires_grad=True),
     }.items()},
@@ -101,7 +103,11 @@ def test_creation(case: Any):
 
 def test_requires_grad():
     for m in (tl, torch):
-        made = [m.zeros(1, requires_grad=True), m.empty_like(m.ones(1), requires_grad=True), m.rand(1, requires_grad=True)]
+        made = [
+            m.zeros(1, requires_grad=True),
+            m.empty_like(m.ones(1), requires_grad=True),
+            m.rand(1, requires_grad=True),
+        ]
         made += [m.linspace(0, 1, 2, requires_grad=True), m.ones(1).new_full((1,), 2, requires_grad=True)]
         assert all(x.requires_grad for x in made)
 
@@ -114,17 +120,22 @@ def test_dtypes():
         ours, theirs = (getattr(tl, a), getattr(tl, b)), (getattr(torch, a), getattr(torch, b))
         assert f"torch.{tl.promote_types(*ours)}" == str(torch.promote_types(*theirs))
         assert tl.can_cast(*ours) == torch.can_cast(*theirs)
-    for x, y in ((1, 2.0), (1, True), (np.ones(1, "int64"), 1.5), (np.ones(1, "float16"), np.array(1.0)), (np.array(1), 1.0)):
+    for x, y in (
+        (1, 2.0),
+        (1, True),
+        (np.ones(1, "int64"), 1.5),
+        (np.ones(1, "float16"), np.array(1.0)),
+        (np.array(1), 1.0),
+    ):
         ours, theirs = ([m.tensor(v) if isinstance(v, np.ndarray) else v for v in (x, y)] for m in (tl, torch))
         assert f"torch.{tl.result_type(*ours)}" == str(torch.result_type(*theirs))
     for name in NAMES:
         ours, theirs = getattr(tl, name), getattr(torch, name)
         assert isinstance(ours, tl.dtype) and str(theirs) == f"torch.{ours}"
-        if ours.kind == "f":
-            a, b, limits = tl.finfo(ours), torch.finfo(theirs), "min max eps tiny smallest_normal bits"
-        elif ours != tl.bool:
-            a, b, limits = tl.iinfo(ours), torch.iinfo(theirs), "min max bits"
-        assert [float(getattr(a, limit)) for limit in limits.split()] == [getattr(b, limit) for limit in limits.split()]
+        if ours != tl.bool:
+            made = [m.finfo(t) if ours.kind == "f" else m.iinfo(t) for m, t in ((tl, ours), (torch, theirs))]
+            names = "min max bits".split() + "eps tiny smallest_normal".split() * (ours.kind == "f")
+            assert [float(getattr(made[0], name)) for name in names] == [getattr(made[1], name) for name in names]
 
 
 def test_questions():
@@ -146,9 +157,20 @@ def _float64() -> Iterator[None]:
 @pytest.mark.usefixtures("_float64")
 def test_default_dtype():
     for f in (
-        lambda m: (m.tensor(1.5), m.tensor([1, 2.5]), m.zeros(2), m.arange(0.0, 1, 0.25), m.linspace(0, 1, 3), m.eye(2)),
+        lambda m: (
+            m.tensor(1.5),
+            m.tensor([1, 2.5]),
+            m.zeros(2),
+            m.arange(0.0, 1, 0.25),
+            m.linspace(0, 1, 3),
+            m.eye(2),
+        ),
         lambda m: (m.full((1,), 1.5), m.rand(2) * 0, m.tensor([1, 2]) / 2, m.tensor([1, 2]) * 1.5, m.tensor([1]).exp()),
-        lambda m: (m.tensor([1.5], dtype=m.float32) * 2.5, m.ones(2, dtype=m.float16).exp(), m.where(m.ones(1) > 0, 1.0, 0)),
+        lambda m: (
+            m.tensor([1.5], dtype=m.float32) * 2.5,
+            m.ones(2, dtype=m.float16).exp(),
+            m.where(m.ones(1) > 0, 1.0, 0),
+        ),
     ):
         compare(f)
     assert tl.get_default_dtype() == tl.float64
