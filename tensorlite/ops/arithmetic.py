@@ -227,16 +227,15 @@ def equal(input: Tensor, other: Tensor) -> bool:
 sub, div, true_divide, clip = subtract, divide, divide, clamp
 
 
-def _operand(x: Any) -> bool:
-    return isinstance(x, (Tensor, float, int, complex)) or hasattr(x, "dtype")
+_OPERANDS = (Tensor, float, int, complex)  # and arrays
 
 
 def _operator(op: Op) -> Any:
-    return lambda self, other: op(self, other) if _operand(other) else NotImplemented
+    return lambda self, other: op(self, other) if isinstance(other, _OPERANDS) or hasattr(other, "dtype") else NotImplemented
 
 
 def _reflected(op: Op) -> Any:
-    return lambda self, other: op(other, self) if _operand(other) else NotImplemented
+    return lambda self, other: op(other, self) if isinstance(other, _OPERANDS) or hasattr(other, "dtype") else NotImplemented
 
 
 _TWO_SIDED = {

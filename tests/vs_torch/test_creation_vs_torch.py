@@ -79,7 +79,8 @@ CREATION: dict[str, Callable[[Any], Any]] = {
     "random shapes": lambda m: [
         x * 0 for x in (
             m.rand(2, 3), m.randn((2,)), m.rand(size=(1,)), m.randn(size=[2, 0]), m.rand(()),
-            m.rand(2, dtype=m.float64), m.rand_like(m.ones(2, dtype=m.float16)), m.randn_like(m.ones(2), dtype=m.float64), m.empty(2).fill_(1),
+            m.rand(2, dtype=m.float64), m.rand_like(m.ones(2, dtype=m.float16)),
+            m.randn_like(m.ones(2), dtype=m.float64), m.empty(2).fill_(1),
         )
     ],
     **{f"{name}, which there is not": f for name, f in {
@@ -135,7 +136,7 @@ def test_dtypes():
         if ours != tl.bool:
             made = [m.finfo(t) if ours.kind == "f" else m.iinfo(t) for m, t in ((tl, ours), (torch, theirs))]
             names = "min max bits".split() + "eps tiny smallest_normal".split() * (ours.kind == "f")
-            assert [float(getattr(made[0], name)) for name in names] == [getattr(made[1], name) for name in names]
+            assert [getattr(made[0], name) for name in names] == [getattr(made[1], name) for name in names]
 
 
 def test_questions():
