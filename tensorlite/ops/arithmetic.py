@@ -11,7 +11,7 @@ from ..device import xp
 from ..dtype import common, is_floating, scalar
 from ..op import Analytic, Mixed, Op
 from ..tensor import Tensor, array_of, attach, method
-from .elementwise import abs, exp, isfinite, isnan, log, trunc
+from .elementwise import abs, isfinite, isnan, log, sigmoid, trunc
 
 # fmt: off
 _add      = Mixed("add",        lambda a, b: a + b,   da=lambda g: g,                  db=lambda g: g)
@@ -21,7 +21,7 @@ _divide   = Analytic("divide",  lambda a, b: a / b,   da=lambda g, b: g / b,    
 power     = Mixed("pow",        lambda a, b: _power(a, b),
                                 da=lambda g, a, b: _power_da(g, a, b),                 db=lambda g, y, a, b: _power_db(g, y, a, b))
 logaddexp = Analytic("logaddexp", lambda a, b: xp(a).logaddexp(a, b),
-                                da=lambda g, y, a: g * exp(a - y),                     db=lambda g, y, b: g * exp(b - y))
+                                da=lambda g, a, b: g * sigmoid(a - b),                 db=lambda g, a, b: g * sigmoid(b - a))
 
 # a = floor(a / b) b + remainder = trunc(a / b) b + fmod: the remainder has the sign of b, fmod that of a.
 floor_divide = Mixed("floor_divide", lambda a, b: a // _divisor(a, b),
@@ -227,16 +227,15 @@ def equal(input: Tensor, other: Tensor) -> bool:
 sub, div, true_divide, clip = subtract, divide, divide, clamp
 
 
-def _operand(x: Any) -> bool:
-    return isinstance(x, (Tensor, float, int, complex)) or hasattr(x, "dtype")
+_OPERANDS = (Tensor, float, int, complex)  # and arrays
 
 
 def _operator(op: Op) -> Any:
-    return lambda self, other: op(self, other) if _operand(other) else NotImplemented
+    return lambda self, other: op(self, other) if isinstance(other, _OPERANDS) or hasattr(other, "dtype") else NotImplemented
 
 
 def _reflected(op: Op) -> Any:
-    return lambda self, other: op(other, self) if _operand(other) else NotImplemented
+    return lambda self, other: op(other, self) if isinstance(other, _OPERANDS) or hasattr(other, "dtype") else NotImplemented
 
 
 _TWO_SIDED = {

@@ -19,17 +19,16 @@ from .joining import cat, flip, split
 from .shape import broadcast, clone, reshape, squeeze, to
 
 # fmt: off
-_sum    = Op("sum",     lambda x, *, dim, keepdim: x.sum(axis=dim, keepdims=keepdim),
+_sum    = Op("sum",     lambda x, *, dim, keepdim: x.sum(axis=dim, dtype=x.dtype, keepdims=keepdim),
                         dx=lambda g, x_shape, dim, keepdim: spread(g, x_shape, dim, keepdim))
 _mean   = Op("mean",    lambda x, *, dim, keepdim: x.mean(axis=dim, keepdims=keepdim),
                         dx=lambda g, x_shape, dim, keepdim: spread(g, x_shape, dim, keepdim) / count(x_shape, dim))
-_prod   = Op("prod",    lambda x, *, dim, keepdim: x.prod(axis=dim, keepdims=keepdim),
+_prod   = Op("prod",    lambda x, *, dim, keepdim: x.prod(axis=dim, dtype=x.dtype, keepdims=keepdim),
                         dx=lambda g, x, dim, keepdim: spread(g, x.shape, (dim,), keepdim) * _others(x, dim))
 _cumsum = Op("cumsum",  lambda x, *, dim: _running_sum(x, dim),
                         dx=lambda g, dim: flip(_cumsum(flip(g, dim), dim=dim), dim))
 _norm   = Op("norm",    lambda x, *, p, dim, keepdim: _length(x, p, dim, keepdim),
-                        dx=lambda g, x, y, p, dim, keepdim:
-                            spread(g, x.shape, dim, keepdim) * _direction(x, spread(y, x.shape, dim, keepdim), p))
+                        dx=lambda g, x, y, p, dim, keepdim: _norm_dx(g, x, y, p, dim, keepdim))
 _var    = Op("var",     lambda x, *, dim, correction, keepdim: _variance(x, dim, correction, keepdim),
                         dx=lambda g, x, dim, correction, keepdim:
                             spread(g, x.shape, dim, keepdim) * (2 * (x - mean(x, dim, True))) / _freedom(x, dim, correction))
@@ -106,13 +105,13 @@ def _length(x: Any, p: float, dim: tuple[int, ...] | None, keepdim: bool) -> Any
     return y.astype(x.dtype)
 
 
-def _direction(x: Any, y: Any, p: float) -> Any:
+def _norm_dx(g: Any, x: Any, y: Any, p: float, dim: tuple[int, ...] | None, keepdim: bool) -> Any:
     """d(norm)/dx = sign(x) (|x| / norm)^(p-1). Of the slopes that there are at norm 0 (and at x 0 for p < 1), 0."""
-    ratio = x / where(eq(y, 0), math.inf, y)
-    if p == 2:
-        return ratio
-    zero = eq(ratio, 0)
-    return where(zero, 0.0, sign(x) * where(zero, 1.0, abs(ratio)) ** (p - 1))
+    slope = x / spread(where(eq(y, 0), math.inf, y), x.shape, dim, keepdim)
+    if p != 2:
+        zero = eq(slope, 0)
+        slope = where(zero, 0.0, sign(x) * where(zero, 1.0, abs(slope)) ** (p - 1))
+    return spread(g, x.shape, dim, keepdim) * slope
 
 
 def _dims(x: Any, dim: Dim, op: str) -> tuple[int, ...] | None:
@@ -134,13 +133,19 @@ def _floats_only(x: Any, op: str) -> None:
         raise OpError(f"[{op}] of {x.dtype} would not be a whole number; convert first: x.float().{op}()")
 
 
+def _one(dims: tuple[int, ...] | None, op: str) -> int | None:
+    """The only one of dims; None for all of them."""
+    if dims is not None and len(dims) != 1:
+        raise TypeError(f"{op} goes along one dimension, not along {dims}")
+    return None if dims is None else dims[0]
+
+
 def _some(x: Any, dim: Dim, op: str) -> tuple[int, ...] | None:
     """dim as `_dims` has it. Raises if that leaves nothing of which there could be a largest element."""
     dims = _dims(x, dim, op)
-    if dims is None and not math.prod(x.shape):
-        raise RuntimeError(f"{op}: a Tensor of shape {tuple(x.shape)} has no elements, so it has no {op}")
-    if dims is not None and not count(x.shape, dims):
-        raise IndexError(f"{op}: shape {tuple(x.shape)} has no elements along dimension {dim}, so there is no {op} along it")
+    if not count(x.shape, dims):
+        kind, along = (RuntimeError, "") if dims is None else (IndexError, f" along dimension {dim}")
+        raise kind(f"{op}: shape {tuple(x.shape)} has no elements{along}, so there is no {op} of them")
     return dims
 
 
@@ -150,13 +155,13 @@ def _addable(x: Any, dtype: Any) -> Any:
 
 
 @method
-def sum(input: Tensor, dim: Dim = None, keepdim: bool = False, dtype: Any = None) -> Tensor:
+def sum(input: Tensor, dim: Dim = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
     """The sum over dim (all dimensions by default). Booleans and integers are summed as int64."""
     return _sum(_addable(input, dtype), dim=_dims(input, dim, "sum"), keepdim=keepdim)
 
 
 @method
-def mean(input: Tensor, dim: Dim = None, keepdim: bool = False, dtype: Any = None) -> Tensor:
+def mean(input: Tensor, dim: Dim = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
     """The arithmetic mean over dim (all dimensions by default)."""
     x = input if dtype is None else to(input, dtype)
     _floats_only(x, "mean")
@@ -164,19 +169,19 @@ def mean(input: Tensor, dim: Dim = None, keepdim: bool = False, dtype: Any = Non
 
 
 @method
-def prod(input: Tensor, dim: int | None = None, keepdim: bool = False, dtype: Any = None) -> Tensor:
+def prod(input: Tensor, dim: int | None = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
     """The product over dim (of all elements by default). Booleans and integers are multiplied as int64."""
     x = _addable(input, dtype)
-    dims = _dims(input, dim, "prod")
-    return _prod(reshape(x, -1), dim=0, keepdim=False) if dims is None else _prod(x, dim=dims[0], keepdim=keepdim)
+    along = _one(_dims(input, dim, "prod"), "prod")
+    return _prod(reshape(x, -1), dim=0, keepdim=False) if along is None else _prod(x, dim=along, keepdim=keepdim)
 
 
 @method
-def cumsum(input: Tensor, dim: int, dtype: Any = None) -> Tensor:
+def cumsum(input: Tensor, dim: int, *, dtype: Any = None) -> Tensor:
     """Element i along dim is the sum of the elements up to i. Booleans and integers are summed as int64."""
     x = _addable(input, dtype)
-    dims = _dims(input, dim, "cumsum")
-    return clone(x) if dims is None else _cumsum(x, dim=dims[0])
+    along = _one(_dims(input, dim, "cumsum"), "cumsum")
+    return clone(x) if along is None else _cumsum(x, dim=along)
 
 
 @method
@@ -249,15 +254,13 @@ def _extreme(input: Tensor, dim: Any, keepdim: bool, full: Any, arg: Any, pairwi
 @method
 def argmax(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
     """The index of the largest value along dim (in the flattened Tensor without dim); the first, if several."""
-    dims = _some(input, dim, "argmax")
-    return _argmax(input, dim=None if dims is None else dims[0], keepdim=keepdim)
+    return _argmax(input, dim=_one(_some(input, dim, "argmax"), "argmax"), keepdim=keepdim)
 
 
 @method
 def argmin(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
     """The index of the smallest value; as `argmax`."""
-    dims = _some(input, dim, "argmin")
-    return _argmin(input, dim=None if dims is None else dims[0], keepdim=keepdim)
+    return _argmin(input, dim=_one(_some(input, dim, "argmin"), "argmin"), keepdim=keepdim)
 
 
 @method

@@ -30,7 +30,8 @@ SAMPLES: Table = {
     "floor": [*unary(distinct), S(integers(3, 2))],
     "ceil": [*unary(distinct), S(integers(3, 2))],
     "trunc": [*unary(distinct), S(integers(3, 2))],
-    "round": [S(distinct(*shape) + 0.03, decimals=n) for shape in ((2, 3), (), (1,), (0, 3)) for n in (0, 1, -1)]
+    "round": [S(np.asarray(distinct(*shape) + 0.03), decimals=n)
+              for shape in ((2, 3), (), (1,), (0, 3)) for n in (0, 1, -1)]
     + [S(distinct(3, 2).T + 0.03, decimals=0)],
     "isnan": [S(np.array([1.0, np.nan, inf]))],
     "isinf": [S(np.array([1.0, np.nan, -inf]))],

@@ -8,8 +8,8 @@ from .sample import S, Table, awayfrom0, booleans, distinct, integers, normal, o
 SAMPLES: Table = {
     "sum": reductions(normal),
     "mean": reductions(normal, empty=False),
-    "prod": [S(normal(*shape), dim=dim, keepdim=keepdim) for shape, dim in (((2, 3), 1), ((2, 3), 0), ((5,), 0), ((7, 2), 0),
-             ((2, 1), 1), ((0, 3), 1), ((0, 3), 0)) for keepdim in (False, True)]
+    "prod": [S(normal(*shape), dim=dim, keepdim=keepdim) for keepdim in (False, True)
+             for shape, dim in (((2, 3), 1), ((2, 3), 0), ((5,), 0), ((7, 2), 0), ((2, 1), 1), ((0, 3), 1), ((0,), 0))]
     + [S(normal(3, 4).T, dim=0, keepdim=False)]
     + [S(np.array(row), dim=0, keepdim=False) for row in ([0.0, 2, 3, 4], [2.0, 0, 0, 4, 5], [0.0, 0, 0], [0.0])],
     "cumsum": over_a_dim(),
