@@ -77,6 +77,9 @@ class Implementation:
         self.rows = {self._input_of(key): row for key, row in rows.items()}
         if joint is not None and rows:
             raise TypeError(f"{op.name}: give either rows ({', '.join(rows)}) or one joint rule d=, not both")
+        reserved = {"g", "y", "wants", *self.residual, *(f"{name}_shape" for name in op.inputs)}
+        if taken := reserved.intersection((*op.inputs, *op.attributes)):
+            raise TypeError(f"{op.name}: {', '.join(sorted(taken))} means something else in a row; rename that parameter")
         self.getters = self._getters()
         for row in self._functions():
             self._check(row)
@@ -263,7 +266,7 @@ class Op:
             raise
         except IndexError as error:
             raise IndexError(self._complaint(error, arrays, attributes)) from error
-        except (ValueError, TypeError, RuntimeError, np.exceptions.AxisError) as error:
+        except (ValueError, TypeError, RuntimeError, OverflowError, np.exceptions.AxisError) as error:
             kind = TypeError if isinstance(error, TypeError) else OpError
             raise kind(self._complaint(error, arrays, attributes)) from error
 

@@ -164,6 +164,8 @@ class Tensor:
     def numel(self) -> int:
         return self.array.size
 
+    nelement = numel
+
     def element_size(self) -> int:
         return self.array.itemsize
 

@@ -52,7 +52,7 @@ MISTAKES: dict[str, tuple] = {  # what is done, the error, and pieces of its tex
     "embedding exchanged": (lambda: F.embedding(X, IDS), TypeError, "[embedding] ids must be integers, not float32"),
     "target": (lambda: F.cross_entropy(X, IDS + 2), IndexError, "[cross_entropy] target 3 is not one of the 3 classes"),
     "negative target": (lambda: F.cross_entropy(X, -IDS), IndexError, "[cross_entropy] target -1 is not one of the 3"),
-    "float targets": (lambda: F.cross_entropy(X, tl.zeros(2)), ValueError, "probabilities", "(2, 3), not (2,)"),
+    "float targets": (lambda: F.cross_entropy(X, tl.zeros(2)), TypeError, "targets are class numbers", "(2, 3)"),
     "too few targets": (lambda: F.cross_entropy(X, IDS[:1]), ValueError, "cross_entropy", "(2, 3)", "(1,) do not fit"),
     "class weights": (lambda: F.cross_entropy(X, IDS, tl.ones(4)), ValueError, "weight must have shape (3,)", "(4,)"),
     "class weights of a dtype": (lambda: F.cross_entropy(X, IDS, X[0].double()), ValueError, "float32; it", "float64"),
@@ -67,7 +67,7 @@ MISTAKES: dict[str, tuple] = {  # what is done, the error, and pieces of its tex
     "dropout": (lambda: F.dropout(X, 1.5), ValueError, "dropout: p is a probability, and 1.5"),
     "multinomial": (lambda: tl.multinomial(X, 1), ValueError, "multinomial: each row must hold finite weights"),
     "device": (lambda: X.to("gpu"), ValueError, "device: 'gpu' is not a device; use 'cpu', 'cuda'"),
-    "mean of integers": (lambda: IDS.mean(), TypeError, "[mean] of int64", "x.float().mean()"),
+    "mean of integers": (lambda: IDS.mean(), RuntimeError, "[mean] of int64", "x.float().mean()"),
     "no such name": (lambda: tl.fft, AttributeError, "tensorlite has no 'fft'"),
     # gradients
     "backward of many": (lambda: (leaf(1.0, 2.0) * 2).backward(), RuntimeError, "only a Tensor with one element",

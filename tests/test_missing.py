@@ -29,7 +29,7 @@ ABSENT: dict[str, tuple[Callable[[], Any], str]] = {
     "autograd": (lambda: tl.autograd.Function, "tensorlite.autograd has no 'Function': declare a tensorlite.Op"),
     "method": (lambda: X.svd(), "Tensor has no 'svd': use numpy.linalg on x.detach().numpy()"),
     "method of the class": (lambda: tl.Tensor.svd, "Tensor has no 'svd'"),
-    "method in place": (lambda: X.bernoulli_(), "Tensor has no 'bernoulli_': draw with rand"),
+    "method in place": (lambda: X.geometric_(0.5), "Tensor has no 'geometric_': draw with rand"),
     "method of which only the form in place is missing": (lambda: X.t_(), "use x = x.t(…)"),
     "other method": (lambda: X.record_stream(), f"Tensor has no 'record_stream': it {GENERAL}"),
 }

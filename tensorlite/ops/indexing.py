@@ -153,7 +153,7 @@ def put(x: Tensor, index: Any, value: Any) -> Tensor:
     place[index] = True
     order = library.arange(last[index].size).reshape(last[index].shape)
     last[index] = order
-    new = where(last[index] == order, filled(x, order.shape, value), 0)  # what does not stay gets no gradient
+    new = where(last[index] == order, filled(x, order.shape, value), False)  # what does not stay gets no gradient
     return where(place, _setitem(new, index=index, shape=x.shape), x)
 
 

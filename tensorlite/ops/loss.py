@@ -229,8 +229,8 @@ def smooth_l1_loss(input: Tensor, target: Tensor, *, reduction: str = "mean", be
 
 def _huber(difference: Tensor, delta: float) -> Tensor:
     d = abs(difference)
-    near = where(d < delta, d, 0.0)  # what is squared must be finite, also where the square is not used
-    return where(d < delta, 0.5 * near * near, delta * (d - 0.5 * delta))
+    near = where(d >= delta, 0.0, d)  # what is squared must be finite, also where the square is not used
+    return where(d >= delta, delta * (d - 0.5 * delta), 0.5 * near * near)
 
 
 @in_float32
