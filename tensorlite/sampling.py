@@ -90,7 +90,7 @@ def bernoulli(input: Tensor, p: float | None = None, *, generator: Any = None) -
     Raises RuntimeError for what is no probability.
     """
     x = array_of(input)
-    chance = x if p is None else np.asarray(p)
+    chance = x if p is None else p
     if not xp(chance).all((chance >= 0) & (chance <= 1)):
         raise RuntimeError(f"bernoulli: probabilities lie between 0 and 1, not at {chance}")
     if p is None and x.dtype.kind != "f":
