@@ -23,7 +23,7 @@ INSTEAD = {  # what to use in its place: for these names, wherever PyTorch has t
     "call the function or module itself, there is nothing to compile":
         "compile compiler jit script trace fx export onnx cond",
     "leave it out: the dtype of the inputs decides, float32 unless you give another":
-        "amp autocast GradScaler is_autocast_enabled set_default_dtype set_default_tensor_type "
+        "amp autocast GradScaler is_autocast_enabled set_default_tensor_type "
         "set_float32_matmul_precision get_float32_matmul_precision",
     "use float32 or float16, because NumPy has no such numbers":
         "bfloat16 is_bf16_supported float8_e4m3fn float8_e5m2 complex32 chalf BFloat16Tensor",
@@ -36,7 +36,7 @@ INSTEAD = {  # what to use in its place: for these names, wherever PyTorch has t
     "use numpy.fft on x.detach().numpy(), which gives no gradient":
         "fft stft istft hann_window hamming_window blackman_window",
     "compute it with NumPy on x.detach().numpy()":
-        "histc histogram bincount unique unique_consecutive bucketize searchsorted corrcoef cov cummax cummin "
+        "histc histogram unique_consecutive bucketize corrcoef cov cummax cummin "
         "logcumsumexp gcd lcm frexp trapezoid trapz combinations cartesian_prod",
     "sort, and pick from the sorted values":
         "median nanmedian quantile nanquantile kthvalue mode msort",
@@ -47,14 +47,14 @@ INSTEAD = {  # what to use in its place: for these names, wherever PyTorch has t
     "there are no convolutions and nothing else for images or sound":
         "Conv1d Conv2d Conv3d ConvTranspose1d ConvTranspose2d conv1d conv2d conv3d conv_transpose1d conv_transpose2d "
         "MaxPool1d MaxPool2d AvgPool1d AvgPool2d AdaptiveAvgPool1d AdaptiveAvgPool2d max_pool1d max_pool2d avg_pool1d "
-        "avg_pool2d adaptive_avg_pool1d adaptive_avg_pool2d BatchNorm1d BatchNorm2d batch_norm InstanceNorm1d "
+        "avg_pool2d adaptive_avg_pool1d adaptive_avg_pool2d BatchNorm2d InstanceNorm1d "
         "InstanceNorm2d instance_norm Dropout2d dropout2d Upsample interpolate grid_sample fold Fold PixelShuffle "
         "pixel_shuffle ZeroPad2d ReflectionPad2d ctc_loss CTCLoss",
     "there are no recurrent networks; gpt/ attends instead":
         "RNN LSTM GRU RNNCell LSTMCell GRUCell lstm gru lstm_cell gru_cell",
     "use F.scaled_dot_product_attention; gpt/model.py is a Transformer made with it":
         "Transformer TransformerEncoder TransformerEncoderLayer TransformerDecoder TransformerDecoderLayer "
-        "MultiheadAttention multi_head_attention_forward attention",
+        "multi_head_attention_forward attention",
     "declare a tensorlite.Op: a forward, and a row for each derivative":
         "Function library",
     "use tensorlite.autograd.functional, or a batch dimension":
@@ -77,10 +77,10 @@ INSTEAD = {  # what to use in its place: for these names, wherever PyTorch has t
         "use_deterministic_algorithms are_deterministic_algorithms_enabled deterministic",
     "use synchronize() and a clock; there is one stream":
         "Stream Event stream current_stream CUDAGraph graph",
-    "use AdamW or SGD":
-        "Adam Adagrad Adadelta Adamax RMSprop Rprop NAdam RAdam LBFGS ASGD Adafactor Muon",
+    "use AdamW, Adam, Lion, Muon or SGD":
+        "Adagrad Adadelta Adamax RMSprop Rprop NAdam RAdam LBFGS ASGD Adafactor",
     "draw with rand, randn, randint or multinomial":
-        "distributions bernoulli poisson binomial exponential_ geometric_ cauchy_ log_normal_ random_",
+        "distributions poisson binomial geometric_ cauchy_ log_normal_ random_",
     "load a safetensors file; gpt/checkpoint.py reads GPT-2's weights":
         "hub",
 }  # fmt: skip
@@ -88,30 +88,24 @@ INSTEAD = {  # what to use in its place: for these names, wherever PyTorch has t
 # The other methods of PyTorch's Tensor. (A module is asked for a name it lacks; a class only if all of its attributes
 # become slower, so here the names are known before.)
 METHODS = """
-    H mH abs absolute acos acosh addbmm addcdiv addcmul addmm addmv addr allclose aminmax apply_ arccos arccosh arcsin
-    arcsinh arctan arctan2 arctanh argsort argwhere as_strided as_strided_scatter as_subclass asin asinh atan atan2
-    atanh baddbmm bitwise_and bitwise_left_shift bitwise_not bitwise_or bitwise_right_shift bitwise_xor broadcast_to
-    byte ccol_indices ceil char clamp clamp_max clamp_min clip col_indices conj_physical const_data_ptr copysign cos
-    cosh count_nonzero cross crow_indices cumprod cumsum data_ptr deg2rad dense_dim detach diag diag_embed diagflat
-    diagonal diagonal_scatter diff digamma dim_order divide dot dsplit eq equal erf erfc erfinv exp exp2 expm1
-    fill_diagonal_ fix fliplr flipud float_power floor fmax fmin fmod frac ge geqrf ger get_device grad_dtype greater
-    greater_equal gt hardshrink hash_tensor heaviside hsplit hypot i0 igamma igammac index_add index_copy index_fill
-    index_put index_reduce index_select inner ipu is_coalesced is_conj is_cpu is_distributed is_inference is_ipu
-    is_maia is_meta is_mkldnn is_mps is_mtia is_neg is_nested is_nonzero is_pinned is_same_size is_set_to is_shared
-    is_signed is_sparse_csr is_vulkan is_xla is_xpu isclose isneginf isposinf kron layout ldexp le lerp less
-    less_equal lgamma log log10 log1p log2 logaddexp logaddexp2 logical_and logical_not logical_or logical_xor logit
-    lt map2_ map_ masked_scatter masked_select module_load moveaxis movedim mtia multinomial multiply mv mvlgamma name
-    nan_to_num nanmean nansum narrow narrow_copy ndimension ne neg negative nelement new new_empty new_empty_strided
-    new_full new_ones new_tensor new_zeros nextafter nonzero nonzero_static not_equal orgqr ormqr outer pin_memory
-    polygamma positive prelu prod put q_per_channel_axis q_per_channel_scales q_per_channel_zero_points q_scale
-    q_zero_point qscheme rad2deg ravel reciprocal record_stream reinforce relu renorm repeat repeat_interleave
-    reshape_as resize resize_as resize_as_sparse resolve_neg roll rot90 round row_indices rsqrt scatter scatter_add
-    scatter_reduce select select_scatter set_ sgn short sigmoid sign signbit sin sinc sinh slice_inverse slice_scatter
-    smm sort sparse_dim sparse_mask sparse_resize_ sparse_resize_and_clear_ split_with_sizes sqrt square squeeze
-    sspaddmm storage_offset storage_type stride subtract sum_to_size swapaxes swapdims symeig t take tan tanh
-    tensor_split tile to_mkldnn to_padded_tensor to_sparse_bsc to_sparse_bsr to_sparse_csc trace transpose tril triu
-    true_divide trunc unflatten unfold unsafe_chunk unsafe_split unsafe_split_with_sizes unsqueeze values vdot
-    volatile vsplit where xlogy
+    H mH absolute acos acosh addbmm addcdiv addcmul addmv addr aminmax apply_ arccos arccosh arcsin arcsinh arctan
+    arctan2 arctanh argwhere as_strided as_strided_scatter as_subclass asin asinh atan atan2 atanh
+    bitwise_left_shift bitwise_right_shift ccol_indices char clip col_indices conj_physical const_data_ptr copysign
+    cosh cross crow_indices cumprod data_ptr deg2rad dense_dim detach diag_embed diagflat diagonal_scatter diff
+    digamma dim_order dsplit erfc erfinv fill_diagonal_ fix fliplr flipud float_power fmax fmin frac geqrf ger
+    get_device grad_dtype greater greater_equal hardshrink hash_tensor heaviside hsplit hypot i0 igamma igammac
+    index_put index_reduce inner ipu is_coalesced is_conj is_cpu is_distributed is_inference is_ipu is_maia is_meta
+    is_mkldnn is_mps is_mtia is_neg is_nested is_nonzero is_pinned is_same_size is_set_to is_shared is_signed
+    is_sparse_csr is_vulkan is_xla is_xpu isneginf isposinf kron layout ldexp less less_equal lgamma logaddexp2
+    logit map2_ map_ masked_scatter module_load mtia multinomial mvlgamma name nanmean nansum narrow_copy ndimension
+    negative new new_empty_strided nextafter nonzero_static not_equal orgqr ormqr polygamma positive prelu put
+    q_per_channel_axis q_per_channel_scales q_per_channel_zero_points q_scale q_zero_point qscheme rad2deg
+    record_stream reinforce renorm resize resize_as resize_as_sparse resolve_neg rot90 row_indices scatter_reduce
+    select_scatter set_ sgn signbit sinc sinh slice_inverse slice_scatter smm sparse_dim sparse_mask sparse_resize_
+    sparse_resize_and_clear_ split_with_sizes squeeze sspaddmm storage_offset storage_type stride subtract
+    sum_to_size swapaxes swapdims symeig t tan tensor_split to_mkldnn to_padded_tensor to_sparse_bsc to_sparse_bsr
+    to_sparse_csc transpose unfold unsafe_chunk unsafe_split unsafe_split_with_sizes unsqueeze values vdot volatile
+    vsplit xlogy
 """  # each also stands for its form in place, with an _ at the end
 
 _INSTEAD = {name: remedy for remedy, names in INSTEAD.items() for name in names.split()}

@@ -79,7 +79,9 @@ class Implementation:
             raise TypeError(f"{op.name}: give either rows ({', '.join(rows)}) or one joint rule d=, not both")
         reserved = {"g", "y", "wants", *self.residual, *(f"{name}_shape" for name in op.inputs)}
         if taken := reserved.intersection((*op.inputs, *op.attributes)):
-            raise TypeError(f"{op.name}: {', '.join(sorted(taken))} means something else in a row; rename that parameter")
+            raise TypeError(
+                f"{op.name}: {', '.join(sorted(taken))} means something else in a row; rename that parameter"
+            )
         self.getters = self._getters()
         for row in self._functions():
             self._check(row)
