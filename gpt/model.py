@@ -105,8 +105,9 @@ class GPT(nn.Module):
         return logits, F.cross_entropy(logits.flatten(0, 1), targets.flatten())
 
     def loss(self, idx: Tensor, targets: Tensor) -> Tensor:
-        """The loss alone, which is all that training needs."""
-        return self(idx, targets)[1]
+        """The loss alone, which is all that training needs: the logits are not kept."""
+        x = self.hidden(idx).flatten(0, 1)  # (B*T, C)
+        return F.linear_cross_entropy(x, self.lm_head.weight, targets.flatten())
 
     def hidden(self, idx: Tensor) -> Tensor:
         """What the model makes of each token: (B, T) ids -> (B, T, C), which the head turns into logits."""

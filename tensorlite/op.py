@@ -52,6 +52,7 @@ class Plan(NamedTuple):
     getters: tuple[Getter, ...]  # where that comes from
     watch: tuple[tuple[str, slice], ...]  # kept inputs, whose memory must not change until backward
     rows: tuple[tuple[int, Callable, tuple[int, ...]], ...]  # input (-1: all), row, its arguments among what is kept
+    residuals: frozenset[int]  # those of what is kept that nobody but the node can see
     holds: bool  # whether an array is kept, not only shapes and attributes
 
     def run(self, g: Any, kept: Sequence[Any]) -> Sequence[Any]:
@@ -153,6 +154,7 @@ class Implementation:
             tuple(getters[name] for name in names),
             watch,
             tuple((i, row, tuple(places[name] for name in used)) for (i, row), used in zip(rows, arguments)),
+            residuals=frozenset(places[name] for name in self.residual if name in places),
             holds=bool(watch) or not {"y", *self.residual}.isdisjoint(names),
         )
 

@@ -19,7 +19,7 @@ from threadpoolctl import ThreadpoolController
 
 # Bytes below which one thread works alone. Between two of NumPy's operations a thread needs the interpreter's lock, and
 # waiting for it costs some 30 us, so threads gain only where each has many operations that take longer than that.
-SMALL = 4 << 20
+SMALL = 2 << 20
 
 
 def _machine_threads() -> int:
@@ -83,13 +83,13 @@ def _products_of_one_thread() -> Iterator[None]:
 
 
 @cache
-def cache_bytes() -> int:
-    """What a block may take: half of a core's L2 cache, since inputs and outputs share it."""
+def cache_bytes(level: int = 2) -> int:
+    """What a block may take: half of a core's L2 cache, or of all the cores' L3, since inputs and outputs share it."""
     try:
-        text = Path("/sys/devices/system/cpu/cpu0/cache/index2/size").read_text().strip()
+        text = Path(f"/sys/devices/system/cpu/cpu0/cache/index{level}/size").read_text().strip()
         return int(text.rstrip("KM")) * (1 << 20 if text.endswith("M") else 1 << 10) // 2
     except (OSError, ValueError):
-        return 1 << 18
+        return 1 << (18 if level == 2 else 22)
 
 
 def share(function: Callable[[int], None], count: int) -> None:
@@ -121,14 +121,16 @@ def rows(function: Callable[[int, int], None], count: int, row_bytes: int) -> No
     """function(start, stop) on blocks of rows that together are rows 0 … count.
 
     row_bytes: what one row takes in all the arrays that the function touches.
+
+    One thread works on blocks that stay in its L2 cache. Several work on larger ones, which share the L3: each of their
+    operations must take much longer than the wait for the interpreter's lock after it.
     """
-    if count * row_bytes <= cache_bytes():
+    size = count * row_bytes
+    if size <= cache_bytes():
         function(0, count)
         return
-    blocks = -(-count * row_bytes // cache_bytes())
-    alone = count * row_bytes <= SMALL
-    if not alone:
-        blocks = -(-blocks // _threads) * _threads  # equal shares
+    alone = size <= SMALL or _threads == 1
+    blocks = -(-size // cache_bytes()) if alone else -(-size // cache_bytes(3)) * _threads
     blocks = max(1, min(blocks, count))
     bounds = [count * i // blocks for i in range(blocks + 1)]
     if alone:

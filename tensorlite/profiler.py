@@ -48,6 +48,10 @@ def _linear(x: Any, weight: Any, *_: Any, **__: Any) -> int:
     return 2 * math.prod(x.shape[:-1]) * math.prod(weight.shape)
 
 
+def _linear_cross_entropy(x: Any, weight: Any, *_: Any, slopes: Sequence[bool]) -> int:
+    return _linear(x, weight) * (1 + sum(slopes))
+
+
 def _attention(q: Any, k: Any, v: Any, *_: Any, is_causal: bool, **__: Any) -> int:
     scores = math.prod(q.shape[:-1]) * k.shape[-2]
     return 2 * scores * (q.shape[-1] + v.shape[-1]) // (2 if is_causal else 1)
@@ -63,6 +67,7 @@ def _each_of_two(wants: Sequence[bool]) -> float:
 PRODUCTS: dict[str, tuple[Callable[..., int], Callable[[Sequence[bool]], float]]] = {
     "matmul": (_matmul, _each_of_two),
     "linear": (_linear, _each_of_two),
+    "linear_cross_entropy": (_linear_cross_entropy, lambda wants: 0),  # all in the forward
     "attention": (_attention, lambda wants: 2.5),  # the scores again, dV, dP, dQ, dK: five products for two
 }
 

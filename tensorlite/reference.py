@@ -49,6 +49,11 @@ def cross_entropy(logits: Any, target: Any, weight: Any) -> Any:
     return nll(log_softmax(logits, dim=-1), target, weight)
 
 
+def linear_cross_entropy(x: Any, weight: Any, target: Any, share: Any, *, slopes: tuple[bool, bool]) -> Any:
+    """Of N positions, the sum of share times the cross-entropy of x weightᵀ:  (N, C), (V, C), (N,), (N,) -> ()"""
+    return sum(cross_entropy(linear(x, weight, None), target, share))
+
+
 def layer_norm(x: Any, weight: Any, bias: Any, *, dims: int, eps: float) -> Any:
     """(x - mean) / sqrt(variance + eps) * weight + bias over the last `dims` dimensions.
 

@@ -81,11 +81,15 @@ def fit(gradient: Any, node: Node, i: int) -> Any:
     return gradient
 
 
-def ours_alone(gradient: Any, i: int, contributions: Sequence[Any], g: Any, node: Node) -> bool:
-    """Whether nobody else can see this gradient's memory, so that a leaf may have it without a copy."""
+def ours_alone(gradient: Any, i: int, contributions: Sequence[Any], g: Any, node: Node, retain: bool) -> bool:
+    """Whether nobody else can see this gradient's memory, so that a leaf may have it without a copy.
+
+    retain  whether the node keeps what it kept; if not, its residuals are nobody's from now on
+    """
     if not getattr(gradient.flags, "writeable", True):  # CuPy's arrays always are
         return False
-    others = [g, *(node.kept or ()), *(c for k, c in enumerate(contributions) if k != i)]
+    kept = [x for k, x in enumerate(node.kept or ()) if retain or k not in node.plan.residuals]
+    others = [g, *kept, *(c for k, c in enumerate(contributions) if k != i)]
     arrays = [a for x in others for a in (x if isinstance(x, tuple) else (x,)) if hasattr(a, "base")]
     return not any(overlap(gradient, a) for a in arrays)
 

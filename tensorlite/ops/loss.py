@@ -7,14 +7,18 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from .. import reference
 from ..device import device_of, xp
 from ..dtype import is_floating
+from ..mode import is_grad_enabled
 from ..op import Analytic, Op
 from ..tensor import Tensor, array_of
 from .activation import _along, _log_softmax, _logsumexp, in_float32, logsigmoid
 from .arithmetic import maximum, where
 from .elementwise import abs, exp, log
+from .matrix import linear
 from .reduction import sum
 from .shape import reshape
 
@@ -22,6 +26,9 @@ from .shape import reshape
 _cross_entropy = Op("cross_entropy",     lambda logits, target, weight: _cross_entropy_forward(logits, target, weight),
                                          dlogits=lambda g, logits, target, weight, logsumexp: _cross_entropy_dlogits(g, logits, target, weight, logsumexp),
                                          residual=("logsumexp",), reference=reference.cross_entropy)
+_linear_cross_entropy = Op("linear_cross_entropy", lambda x, weight, target, share, *, slopes: _project_and_compare(x, weight, target, share, slopes),
+                                         d=lambda g, dx, dweight: (_times(g, dx), _times(g, dweight), None, None),
+                                         residual=("dx", "dweight"), reference=reference.linear_cross_entropy)
 # An element of the plain formula is infinite where a prediction is 0 or 1 and wrong; PyTorch stops it at 100, its slope at 1e12.
 _binary        = Analytic("binary_cross_entropy", lambda p, target: -target * _log(p) - (1 - target) * _log(1 - p),
                                          dp=lambda g, p, target: g * (p - target) / maximum(p * (1 - p), 1e-12),
@@ -63,6 +70,23 @@ def _cross_entropy_dlogits(g: Any, logits: Any, target: Any, weight: Any, logsum
     if weight is not None:
         p[weight == 0] = 0  # also where logits are not finite
     return p
+
+
+def _project_and_compare(x: Any, weight: Any, target: Any, share: Any, slopes: tuple[bool, bool]) -> tuple[Any, Any, Any]:
+    """The loss, a number, and its slopes by x and weight, which cost least while the logits are at hand:
+
+    dy/dlogits = share (softmax(logits) - onehot(target)),   dy/dx = dy/dlogits weight,   dy/dweight = dy/dlogitsᵀ x.
+    """
+    logits = x @ weight.T  # (N, V)
+    loss, logsumexp = _cross_entropy_forward(logits, target, share)
+    if not any(slopes):
+        return loss.sum(), None, None
+    p = _cross_entropy_dlogits(xp(x).ones(len(x), x.dtype), logits, target, share, logsumexp)  # (N, V)
+    return loss.sum(), p @ weight if slopes[0] else None, p.T @ x if slopes[1] else None
+
+
+def _times(g: Any, slope: Any) -> Any:
+    return slope if slope is None or (xp(g) is np and g == 1) else slope * g
 
 
 def _reduced(loss: Any, reduction: str, name: str, count: Any = None) -> Tensor:
@@ -173,6 +197,38 @@ def _of_probabilities(
     if weight is not None:
         logp = logp * reshape(weight, classes, *[1] * (input.ndim - dim - 1))
     return _reduced(-sum(logp * target, dim), reduction, "cross_entropy")
+
+
+def linear_cross_entropy(
+    input: Tensor,
+    linear_weight: Tensor,
+    target: Tensor,
+    *,
+    linear_bias: Tensor | None = None,
+    weight: Tensor | None = None,
+    reduction: str = "mean",
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """cross_entropy(linear(input, linear_weight, linear_bias), target, …), without keeping the logits.
+
+    input          (N, C)
+    linear_weight  (V, C)
+    target         (N,) class numbers
+    The other arguments are those of `cross_entropy`. Where they are left alone, the gradients are computed along with the
+    loss, in the place of the logits, so that these are in memory once and for a part of the N positions only.
+    """
+    ids = array_of(target)
+    plain = linear_bias is None and weight is None and not label_smoothing and reduction in ("mean", "sum")
+    if not plain or input.ndim != 2 or ids.ndim != 1 or ids.dtype.kind not in "iu" or len(ids) != len(input) or not ids.size:
+        logits = linear(input, linear_weight, linear_bias)
+        options: dict[str, Any] = {"ignore_index": ignore_index, "reduction": reduction, "label_smoothing": label_smoothing}
+        return cross_entropy(logits, target, weight, **options)
+    counted = ids != ignore_index
+    count = int(counted.sum()) if reduction == "mean" else 1
+    share = counted.astype(input.dtype) / input.dtype.type(count or math.nan)
+    slopes = tuple([is_grad_enabled() and getattr(x, "requires_grad", False) for x in (input, linear_weight)])
+    return _linear_cross_entropy(input, linear_weight, xp(ids).where(counted, ids, 0), share, slopes=slopes)
 
 
 @in_float32

@@ -14,7 +14,6 @@ import numpy as np
 from ..device import xp
 from ..mode import enable_grad, no_grad
 from ..nn.utils import BLOCK, clear_gradients
-from ..parallel import rows
 from ..tensor import Tensor, written
 
 
@@ -150,17 +149,18 @@ def _like(p: Tensor, state: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def in_blocks(update: Callable[..., None], *arrays: Any) -> None:
-    """update(*arrays), piece by piece and in threads: on vectors that see the arrays' memory.
+    """update(*arrays), piece by piece: on vectors that see the arrays' memory.
 
     An update makes some ten passes over its arrays; on pieces that fit in the cache only the first costs memory
-    traffic. On a GPU, where a pass costs a launch, and for arrays that do not lie in order, all is one piece.
+    traffic. One thread: a pass over a piece takes 10 us, and two threads would wait as long for the interpreter's lock.
+    On a GPU, where a pass costs a launch, and for arrays that do not lie in order, all is one piece.
     """
     if xp(arrays[0]) is not np or not all(array.flags.c_contiguous for array in arrays):
         update(*arrays)
         return
     flat = [array.reshape(-1) for array in arrays]
-    row_bytes = sum([array.itemsize for array in (*flat, flat[0])])  # one more for the scratch
-    rows(lambda start, stop: update(*[array[start:stop] for array in flat]), flat[0].size, row_bytes)
+    for start in range(0, flat[0].size, BLOCK):
+        update(*[array[start : start + BLOCK] for array in flat])
 
 
 _held = threading.local()

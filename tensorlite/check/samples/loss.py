@@ -24,7 +24,17 @@ SAMPLES: Table = {
     + [S(probabilities(3, 2).T, np.array([[0.0, 1.0, 0.0]]))],
 }
 
+for _slopes in ((True, True), (False, True), (True, False)):
+    SAMPLES.setdefault("linear_cross_entropy", []).extend([
+        S(normal(4, 3), normal(5, 3), integers(5, 4), positive(4), wrt=tuple(np.flatnonzero(_slopes).tolist()), slopes=_slopes),
+        S(normal(3, 4).T, normal(2, 3), integers(2, 4), np.array([1.0, 0.0, 2.0, 0.5]), wrt=tuple(np.flatnonzero(_slopes).tolist()), slopes=_slopes),
+        S(normal(1, 1), normal(1, 1), integers(1, 1), positive(1), wrt=tuple(np.flatnonzero(_slopes).tolist()), slopes=_slopes),
+    ])
+
 LARGE: Table = {
+    "linear_cross_entropy": [
+        S(normal(70, 33), normal(3001, 33), integers(3001, 70), positive(70), wrt=(0, 1), slopes=(True, True)),
+    ],
     "cross_entropy": [
         S(normal(70, 3001), integers(3001, 70), None), S(normal(70, 3001), integers(3001, 70), positive(70), wrt=(0,)),
     ],

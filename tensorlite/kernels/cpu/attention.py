@@ -24,16 +24,21 @@ ROWS = 128  # of queries in a block
 def _plan(q: Any, k: Any) -> tuple[list[tuple[slice, slice]], int]:
     """The groups of (sequences, heads) that threads take in turn, and the rows of queries in a block.
 
-    A long sequence makes many blocks out of one head; of short ones, a group holds as many heads, and then
-    sequences, as keep its scores in the cache.
+    A group holds as many heads, and then sequences, as keep a block of its scores in the cache: in a thread's share of
+    the L3, for the reason that parallel.rows gives. Every thread gets as many groups as the others, if that can be.
     """
     (b, h, t, _), s = q.shape, k.shape[2]
-    rows = min(ROWS, t)
-    fits = max(1, cache_bytes() // (3 * rows * s * q.itemsize)) if rows == t else 1  # heads in a group
-    fits = max(1, min(fits, b * h // get_num_threads()))
+    rows, threads = min(ROWS, t), get_num_threads()
+    room = cache_bytes() if threads == 1 else cache_bytes(3) // threads
+    fits = max(1, min(room // (3 * rows * s * q.itemsize), b * h // threads))  # heads
     if fits < h:
-        return [(slice(i, i + 1), slice(j, min(j + fits, h))) for i in range(b) for j in range(0, h, fits)], rows
-    return [(slice(i, min(i + fits // h, b)), slice(0, h)) for i in range(0, b, fits // h)], rows
+        least = -(-h // fits)  # groups that a sequence is divided into
+        pieces = next((n for n in range(least, h + 1) if b * n % threads == 0), least)
+        ends = [h * i // pieces for i in range(pieces + 1)]
+        return [(slice(i, i + 1), slice(*ends[j : j + 2])) for i in range(b) for j in range(pieces)], rows
+    groups = -(-b // (fits // h))
+    ends = [b * i // groups for i in range(groups + 1)]
+    return [(slice(*ends[i : i + 2]), slice(0, h)) for i in range(groups)], rows
 
 
 def _masks(dropout_p: float, seed: int, at: tuple[slice, slice], q: Any, columns: int) -> Callable[[int, int], Any]:

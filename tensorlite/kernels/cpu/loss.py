@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ...ops.loss import _check_targets, _cross_entropy, weighted
+from ...ops.loss import _check_targets, _cross_entropy, _linear_cross_entropy, weighted
 from ...parallel import rows
 
 
@@ -47,3 +47,58 @@ def _dlogits(g: Any, logits: Any, target: Any, weight: Any, logsumexp: Any) -> A
 
 
 _cross_entropy.kernel("cpu", _forward, dlogits=_dlogits, residual=("logsumexp",))
+
+LOGITS = (
+    256 << 20
+)  # bytes of logits in memory at a time. Each further part costs the addition of a gradient of the weight
+
+
+def _project(x: Any, weight: Any, target: Any, share: Any, *, slopes: tuple[bool, bool]) -> Any:
+    if (
+        x.dtype != weight.dtype
+        or x.dtype not in (np.float32, np.float64)
+        or x.shape[1:] != weight.shape[1:]
+        or not x.size
+    ):
+        return NotImplemented
+    _check_targets(target, len(weight))
+    parts = -(-len(x) * len(weight) * x.itemsize // LOGITS)
+    size = -(-len(x) // parts)
+    buffer = np.empty((size, len(weight)), x.dtype)
+    losses = np.empty(len(x), x.dtype)
+    dx = np.empty_like(x) if slopes[0] else None
+    dweight = None
+    for first in range(0, len(x), size):
+        last = min(first + size, len(x))
+        logits = np.matmul(x[first:last], weight.T, out=buffer[: last - first])  # (n, V)
+        _compare(logits, target[first:last], share[first:last], losses[first:last], any(slopes))
+        if dx is not None:
+            np.matmul(logits, weight, out=dx[first:last])
+        if slopes[1]:
+            part = logits.T @ x[first:last]  # (V, C)
+            dweight = part if dweight is None else np.add(dweight, part, out=dweight)
+    return weighted(losses, share).sum(), dx, dweight
+
+
+def _compare(logits: Any, target: Any, share: Any, losses: Any, slopes: bool) -> None:
+    """Writes the losses, and in the place of the logits the slope of share times the loss by them."""
+
+    def block(start: int, stop: int) -> None:
+        p, ids, part = logits[start:stop], target[start:stop], share[start:stop]
+        at = np.arange(stop - start)
+        top = p.max(axis=1, keepdims=True)
+        p -= top
+        losses[start:stop] = -p[at, ids]
+        np.exp(p, out=p)
+        total = p.sum(axis=1, keepdims=True)
+        losses[start:stop] += np.log(total[:, 0])
+        if slopes:
+            p *= part[:, None] / total
+            p[at, ids] -= part
+            if not part.all():
+                p[part == 0] = 0  # also where logits are not finite
+
+    rows(block, len(logits), logits.shape[1] * logits.itemsize)
+
+
+_linear_cross_entropy.kernel("cpu", _project, d=_linear_cross_entropy.plain.joint, residual=("dx", "dweight"))
