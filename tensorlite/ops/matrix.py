@@ -10,7 +10,7 @@ from ..device import xp
 from ..op import Op, OpError
 from ..tensor import Tensor, attach, method
 from .indexing import _setitem
-from .shape import _place, movedim, squeeze, unsqueeze
+from .shape import _place, clone, movedim, squeeze, unsqueeze
 
 # fmt: off
 _matmul = Op("matmul", lambda a, b: _product(a, b),  da=lambda g, b: matmul(g, b.mT),  db=lambda g, a, b_shape: _product_db(g, a, b_shape),
@@ -183,12 +183,12 @@ def diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Te
 
 @method
 def diag(input: Tensor, diagonal: int = 0) -> Tensor:
-    """A vector as the diagonal of a square matrix, or the diagonal of a matrix."""
+    """A vector as the diagonal of a square matrix, or a copy of the diagonal of a matrix."""
     if input.ndim == 1:
         n = len(input) + abs(diagonal)
         return _setitem(input, index=_on_diagonal((n, n), diagonal), shape=(n, n))
     _with_ranks("diag", (input, 2))
-    return _diagonal(input, offset=diagonal)
+    return clone(_diagonal(input, offset=diagonal))
 
 
 @method
