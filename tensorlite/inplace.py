@@ -62,6 +62,9 @@ def _replace(x: Tensor, compute: Callable[[], Any], name: str) -> Tensor:
         value = value.clone()
     x.array, x.node, x.index, x._requires_grad = value.array, value.node, value.index, value._requires_grad
     x.version = x.hooks = None
+    if x.retains_grad:  # from now on that of the new numbers
+        x.retains_grad = False
+        x.retain_grad()
     return x
 
 
@@ -170,7 +173,10 @@ def _set_item(self: Tensor, index: Any, value: Any) -> None:
         if self.node is not None or recording:
             _replace(self, computed, "__setitem__")
         else:
-            _part(_writable(self, "__setitem__"), first)[rest] = array_of(value)
+            array = array_of(value)
+            if getattr(array, "ndim", 0) and array.size == 1:  # NumPy would not put it in the place of a number
+                array = array.reshape(())
+            _part(_writable(self, "__setitem__"), first)[rest] = array
             written(self)
     except OpError:
         raise
