@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -54,7 +55,7 @@ def _affine(x: Any, weight: Any, bias: Any) -> Any:
 
 def rows(x: Any) -> Any:
     """(…, n) as one matrix (rows, n), since one large product is faster than many small ones."""
-    return x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
+    return x if x.ndim == 2 else x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
 
 
 def _slanted(x: Any, offset: int) -> Any:
