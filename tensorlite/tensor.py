@@ -353,6 +353,7 @@ def written(x: Tensor) -> Tensor:
 def _as_array(data: Any, dtype: Any, where: Any) -> Any:
     """A new array of `data`'s numbers. Python floats become float32; what has a dtype keeps it."""
     data = array_of(data)
+    data = np.asarray(data) if isinstance(data, np.ndarray) else data  # no matrix, whose * is another
     array = data if hasattr(data, "dtype") and not isinstance(data, np.generic) else np.array(_plain(data))
     if array.dtype.kind not in "biufc":
         raise TypeError(f"tensor: cannot make numbers of {type(data).__name__} {str(data)[:60]!r}")

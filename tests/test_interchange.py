@@ -116,3 +116,16 @@ def test_results_are_neither_pickled_nor_copied_deeply():
 def test_in():
     x = tl.tensor([[1, 2], [3, 4]])
     assert 3 in x and 5 not in x and tl.tensor([1, 2]) in x
+
+
+def test_a_matrix_is_an_array():
+    """NumPy's np.matrix has another *, which no Tensor shall have."""
+    matrix = np.array([[1.0, 2.0], [3.0, 4.0]]).view(np.matrix)
+    squares = [[1.0, 4.0], [9.0, 16.0]]
+    for x in (tl.tensor(matrix), tl.from_numpy(matrix), tl.as_tensor(matrix)):
+        assert type(x.numpy()) is np.ndarray
+        assert (x * x).tolist() == squares
+        assert (x * matrix).tolist() == squares
+    shared = tl.from_numpy(matrix)
+    shared[0, 0] = 9.0
+    assert matrix[0, 0] == 9.0
