@@ -87,7 +87,7 @@ def _power(a: Any, b: Any) -> Any:
 def _power_da(g: Any, a: Any, b: Any) -> Any:
     """d(a^b)/da = b a^(b-1); that is 0 for b = 0, also at a = 0 where a^(b-1) is infinite."""
     if isinstance(b, (int, float)):
-        return g * b * a ** (b - 1) if b else g * 0
+        return g * b * a ** (b - 1) if b else masked(g, False)
     return g * where(eq(b, 0), 0.0, b * a ** where(eq(b, 0), 1.0, b - 1))
 
 

@@ -15,7 +15,7 @@ from ..tensor import Tensor, attach, method
 # fmt: off
 negative   = Mixed("neg",          lambda x: -x,                   dx=lambda g: -g)
 absolute   = Mixed("abs",          lambda x: xp(x).abs(x),         dx=lambda g, x: g * sign(x))
-sign       = Mixed("sign",         lambda x: _sign(x),             dx=lambda g: g * 0)
+sign       = Mixed("sign",         lambda x: _sign(x),             dx=lambda g: masked(g, False))
 exp        = Analytic("exp",       lambda x: xp(x).exp(x),         dx=lambda g, y: g * y)
 exp2       = Analytic("exp2",      lambda x: xp(x).exp2(x),        dx=lambda g, y: g * y * math.log(2))
 expm1      = Analytic("expm1",     lambda x: xp(x).expm1(x),       dx=lambda g, y: g * (y + 1))
@@ -35,10 +35,10 @@ masked     = Op("masked",          lambda x, mask: _masked(x, mask),  dx=lambda 
                                    expects="floats, and a mask of booleans that broadcasts to their shape")
 relu       = Mixed("relu",         lambda x: xp(x).maximum(x, 0),  dx=lambda g, y: masked(g, ~(y <= 0)))  # nan is let through
 
-floor      = Mixed("floor",        lambda x: _whole(x, xp(x).floor),  dx=lambda g: g * 0)
-ceil       = Mixed("ceil",         lambda x: _whole(x, xp(x).ceil),   dx=lambda g: g * 0)
-trunc      = Mixed("trunc",        lambda x: _whole(x, xp(x).trunc),  dx=lambda g: g * 0)
-_round     = Mixed("round",        lambda x, *, decimals: xp(x).round(x, decimals),  dx=lambda g: g * 0)
+floor      = Mixed("floor",        lambda x: _whole(x, xp(x).floor),  dx=lambda g: masked(g, False))
+ceil       = Mixed("ceil",         lambda x: _whole(x, xp(x).ceil),   dx=lambda g: masked(g, False))
+trunc      = Mixed("trunc",        lambda x: _whole(x, xp(x).trunc),  dx=lambda g: masked(g, False))
+_round     = Mixed("round",        lambda x, *, decimals: xp(x).round(x, decimals),  dx=lambda g: masked(g, False))
 
 isnan      = Mixed("isnan",        lambda x: xp(x).isnan(x))
 isinf      = Mixed("isinf",        lambda x: xp(x).isinf(x))

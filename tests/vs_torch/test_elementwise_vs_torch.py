@@ -142,6 +142,12 @@ ROOTS: dict[str, Any] = {
 }
 
 
+@pytest.mark.parametrize("name", ["floor", "ceil", "trunc", "round", "sign"])
+def test_steps_have_no_gradient(name: str):
+    """Not even 0 times the infinite one that arrives here."""
+    compare(lambda m, x: getattr(m, name)(x).sqrt().sum(), np.array([0.0, 0.3, 4.4]))
+
+
 @pytest.mark.parametrize("name", ROOTS)
 def test_what_is_not_chosen_has_no_gradient(name: str):
     """At 0 the slope of the root is infinite, and 0 times that would be nan."""
