@@ -129,3 +129,13 @@ def test_a_matrix_is_an_array():
     shared = tl.from_numpy(matrix)
     shared[0, 0] = 9.0
     assert matrix[0, 0] == 9.0
+
+
+def test_views_of_a_mapped_file_are_views(tmp_path: Any):
+    """A write into one is noticed by what kept the other, although NumPy's memmap is an array of its own kind."""
+    x = tl.from_numpy(np.memmap(tmp_path / "numbers", np.float32, "w+", shape=(3,)))
+    w = tl.ones(2, 3, requires_grad=True)
+    y = (w * x.expand(2, 3)).sum()
+    x.fill_(7.0)
+    with pytest.raises(RuntimeError, match="written in place"):
+        y.backward()
