@@ -129,7 +129,9 @@ def promote(operands: list[Any], floating: bool = False) -> list[Any]:
 
 def _operand(x: Any, beside_arrays: bool) -> Any:
     """A NumPy scalar beside an array is a number like Python's; alone it is what rows make of 0-dimensional arrays.
-    A matrix, whose * is another, is an array."""
+    A matrix, whose * is another, is an array. Raises TypeError for what is no number."""
     if isinstance(x, np.generic):
         return x.item() if beside_arrays else np.asarray(x)
+    if not hasattr(x, "dtype") and not isinstance(x, (float, int, complex)):
+        raise TypeError(f"expected Tensors and numbers, not {type(x).__name__} {str(x)[:60]!r}")
     return np.asarray(x) if isinstance(x, np.ndarray) else x

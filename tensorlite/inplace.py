@@ -55,7 +55,7 @@ def _replace(x: Tensor, compute: Callable[[], Any], name: str) -> Tensor:
     if x.version is not None and x.version.shared:
         raise RuntimeError(
             f"{name}: this Tensor shares its memory with a view, which would not see the change; "
-            f"use the form that returns a new Tensor, x = x.{name.rstrip('_')}(…)"
+            "write into a copy, x = x.clone(), or use a form that returns a new Tensor"
         )
     value = value.to(x.dtype) if isinstance(value, Tensor) else Tensor._of(value)
     if value.version is not None:  # memory that is somebody else's too
@@ -107,7 +107,7 @@ def fill_(self: Tensor, value: Any) -> Tensor:
 @method
 def zero_(self: Tensor) -> Tensor:
     """Every element set to 0."""
-    return fill_(self, 0)
+    return _replace(self, lambda: filled(self, self.shape, 0), "zero_")
 
 
 def _drawn(x: Tensor, name: str, draw: Callable[[Any], Any], generator: Any) -> Tensor:

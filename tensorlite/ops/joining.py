@@ -42,6 +42,8 @@ def _listed(tensors: Any, op: str) -> list[Any]:
         raise TypeError(f"{op}: expected a list or tuple of Tensors, not {type(tensors).__name__}")
     if not tensors:
         raise OpError(f"[{op}] of nothing; expected at least one tensor")
+    if bad := [x for x in tensors if not hasattr(x, "shape")]:
+        raise TypeError(f"{op}: expected a list or tuple of Tensors, and {type(bad[0]).__name__} is among them")
     return list(tensors)
 
 

@@ -30,6 +30,8 @@ _diagonal = Op("diagonal", lambda x, *, offset: _slanted(x, offset),         dx=
 def _product(a: Any, b: Any) -> Any:
     if a.dtype != b.dtype:
         raise ValueError(f"a is {a.dtype} and b is {b.dtype}; convert one of them with .to(dtype)")
+    if a.shape[-1:] != b.shape[-2:][:1]:
+        raise ValueError(f"a has {a.shape[-1]} columns and b has {b.shape[-2:][0]} rows; they must be as many")
     if a.dtype == bool:
         raise TypeError("booleans have no product; convert them with .to(dtype)")
     if b.ndim == 2 < a.ndim and a.size and a.flags.c_contiguous:
@@ -45,6 +47,10 @@ def _product_db(g: Any, a: Any, b_shape: tuple[int, ...]) -> Any:
 
 
 def _affine(x: Any, weight: Any, bias: Any) -> Any:
+    if x.dtype != weight.dtype:
+        raise ValueError(f"x is {x.dtype} and weight is {weight.dtype}; convert one of them with .to(dtype)")
+    if x.shape[-1:] != weight.shape[1:]:
+        raise ValueError(f"x has {x.shape[-1]} features and weight is for {weight.shape[-1]}; they must be as many")
     if bias is not None and (bias.shape != weight.shape[:1] or bias.dtype != x.dtype):
         raise ValueError(f"bias has shape {bias.shape} and {bias.dtype}; it must have {weight.shape[:1]} and {x.dtype}")
     y = _product(rows(x), weight.T)
