@@ -40,7 +40,8 @@ def apply(op: Op, inputs: Sequence[Any], attributes: dict[str, Any]) -> Any:
     if True in wants and mode.state.recording:
         plan = implementation.plan(tuple(wants))
         if plan.rows:
-            node = Node(op, plan, inputs, [get(arrays, attributes, outputs) for get in plan.getters])
+            kept = [get(arrays, attributes, outputs) for get in plan.getters] if plan.getters else ()
+            node = Node(op, plan, inputs, kept)
     if op.several:
         output: Any = tuple([_output(op, y, node, inputs[0], i) for i, y in enumerate(outputs[0])])
     else:
@@ -55,7 +56,7 @@ def _output(op: Op, y: Any, node: Node | None, source: Any, index: int = 0) -> T
         y = np.asarray(y)
     output = Tensor._of(y, node)
     if node is not None:
-        node.outputs.append((y.shape, y.dtype))
+        node.outputs += ((y.shape, y.dtype),)
         if index:
             output.index = index
     if op.view and isinstance(source, Tensor) and overlap(y, source.array):
@@ -66,6 +67,23 @@ def _output(op: Op, y: Any, node: Node | None, source: Any, index: int = 0) -> T
 def overlap(a: Any, b: Any) -> bool:
     """Whether two arrays are parts of one allocation."""
     return a is b or a.base is b or (b.base is not None and (b.base is a or b.base is a.base))
+
+
+def _versions(plan: Plan, inputs: Sequence[Any]) -> Sequence[tuple[str, Any, int]]:
+    """Of each input that is kept: its name, who counts the writes into its memory, and how many there were."""
+    found: list[tuple[str, Any, int]] = []
+    for name, where in plan.watch:
+        for x in inputs[where]:
+            if isinstance(x, Tensor):
+                version = x.version
+                if version is None and x.node is not None:
+                    # A node's result has no version before its first view: then its node will have it, from 0.
+                    found.append((name, x.node, 0))
+                    continue
+                if version is None:
+                    version = x.version = Version()
+                found.append((name, version, version.count))
+    return found
 
 
 class Node:
@@ -86,31 +104,22 @@ class Node:
         "__weakref__", "hooks", "indices", "kept", "op", "outputs", "parents", "plan", "version", "versions",
     )  # fmt: skip
 
-    def __init__(self, op: Op, plan: Plan, inputs: Sequence[Any], kept: list[Any]):
+    def __init__(self, op: Op, plan: Plan, inputs: Sequence[Any], kept: Sequence[Any]):
+        # Few and shared containers: Python's garbage collector counts and visits each.
         self.op = op
         self.plan = plan
         self.parents: list[Any] = [None] * len(inputs)
-        self.indices = [0] * len(inputs)
+        self.indices = plan.zeros
         for i in plan.wanted:
             x = inputs[i]
             self.parents[i] = x.node or x
-            self.indices[i] = x.index
-        self.outputs: list[tuple[tuple[int, ...], Any]] = []
-        self.kept: list[Any] | None = kept
+            if x.index:
+                self.indices = (*self.indices[:i], x.index, *self.indices[i + 1 :])
+        self.outputs: tuple[tuple[tuple[int, ...], Any], ...] = ()
+        self.kept: Sequence[Any] | None = kept
         self.version: Version | None = None
         self.hooks: list[tuple[int, Callable]] | None = None
-        self.versions: list[tuple[str, Any, int]] = []
-        for name, where in plan.watch:
-            for x in inputs[where]:
-                if isinstance(x, Tensor):
-                    version = x.version
-                    if version is None and x.node is not None:
-                        # A node's result has no version before its first view: then its node will have it, from 0.
-                        self.versions.append((name, x.node, 0))
-                        continue
-                    if version is None:
-                        version = x.version = Version()
-                    self.versions.append((name, version, version.count))
+        self.versions = _versions(plan, inputs) if plan.watch else ()
 
     def __repr__(self) -> str:
         return f"<Node {self.op.name}>"

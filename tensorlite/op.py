@@ -47,6 +47,7 @@ class Plan(NamedTuple):
 
     wants: tuple[bool, ...]  # per input: whether it wants a gradient and has one
     wanted: tuple[int, ...]  # the inputs that do
+    zeros: tuple[int, ...]  # a 0 per input
     names: tuple[str, ...]  # what is kept
     getters: tuple[Getter, ...]  # where that comes from
     watch: tuple[tuple[str, slice], ...]  # kept inputs, whose memory must not change until backward
@@ -147,6 +148,7 @@ class Implementation:
         return Plan(
             wants,
             tuple(i for i, wanted in enumerate(wants) if wanted),
+            (0,) * len(wants),
             tuple(names),
             tuple(getters[name] for name in names),
             watch,
@@ -160,7 +162,7 @@ def _input(i: int) -> Getter:
 
 
 def _shape(i: int) -> Getter:
-    return lambda arrays, attributes, outputs: np.shape(arrays[i])
+    return lambda arrays, attributes, outputs: getattr(arrays[i], "shape", ())  # a number has none
 
 
 def _inputs_from(i: int) -> Getter:
@@ -168,7 +170,7 @@ def _inputs_from(i: int) -> Getter:
 
 
 def _shapes_from(i: int) -> Getter:
-    return lambda arrays, attributes, outputs: tuple([np.shape(x) for x in arrays[i:]])
+    return lambda arrays, attributes, outputs: tuple([getattr(x, "shape", ()) for x in arrays[i:]])
 
 
 def _attribute(name: str) -> Getter:

@@ -122,6 +122,9 @@ def rows(function: Callable[[int, int], None], count: int, row_bytes: int) -> No
 
     row_bytes: what one row takes in all the arrays that the function touches.
     """
+    if count * row_bytes <= cache_bytes():
+        function(0, count)
+        return
     blocks = -(-count * row_bytes // cache_bytes())
     alone = count * row_bytes <= SMALL
     if not alone:

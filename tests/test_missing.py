@@ -23,7 +23,7 @@ ABSENT: dict[str, tuple[Callable[[], Any], str]] = {
     "nn, misspelt": (lambda: tl.nn.Lienar, "did you mean 'Linear'?"),
     "functional": (lambda: tl.nn.functional.conv2d, "tensorlite.nn.functional has no 'conv2d': there are no conv"),
     "init": (lambda: tl.nn.init.dirac_, "tensorlite.nn.init has no 'dirac_'"),
-    "optim": (lambda: tl.optim.LBFGS, "tensorlite.optim has no 'LBFGS': use AdamW or SGD"),
+    "optim": (lambda: tl.optim.LBFGS, "tensorlite.optim has no 'LBFGS': use AdamW, Adam"),
     "utils": (lambda: tl.utils.tensorboard, "tensorlite.utils has no 'tensorboard': watch the ops with a"),
     "cuda": (lambda: tl.cuda.Event, "tensorlite.cuda has no 'Event': use synchronize() and a clock"),
     "autograd": (lambda: tl.autograd.Function, "tensorlite.autograd has no 'Function': declare a tensorlite.Op"),

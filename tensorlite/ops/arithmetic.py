@@ -9,6 +9,7 @@ import numpy as np
 
 from ..device import xp
 from ..dtype import common, is_floating, scalar
+from ..node import apply
 from ..op import Analytic, Mixed, Op
 from ..tensor import Tensor, array_of, attach, method
 from .elementwise import abs, isfinite, isnan, log, masked, sigmoid, trunc
@@ -231,11 +232,11 @@ _OPERANDS = (Tensor, float, int, complex)  # and arrays
 
 
 def _operator(op: Op) -> Any:
-    return lambda self, other: op(self, other) if isinstance(other, _OPERANDS) or hasattr(other, "dtype") else NotImplemented
+    return lambda self, other: apply(op, (self, other), {}) if isinstance(other, _OPERANDS) or hasattr(other, "dtype") else NotImplemented
 
 
 def _reflected(op: Op) -> Any:
-    return lambda self, other: op(other, self) if isinstance(other, _OPERANDS) or hasattr(other, "dtype") else NotImplemented
+    return lambda self, other: apply(op, (other, self), {}) if isinstance(other, _OPERANDS) or hasattr(other, "dtype") else NotImplemented
 
 
 _TWO_SIDED = {

@@ -66,7 +66,7 @@ def view(self: Tensor, *shape: Any) -> Tensor:
     if shape and isinstance(shape[0], (np.dtype, type)):
         raise TypeError(f"view: expected a shape, not {shape[0]}; use .to(dtype) to convert, .numpy().view(dtype) for the bits")
     out = _reshape(self, shape=_ints(shape))
-    if not np.may_share_memory(out.array, self.array) and self.array.size:
+    if out.version is None and self.array.size:  # it shares no memory
         raise RuntimeError(
             f"view: shape {self.shape} with strides {self.array.strides} cannot be seen as {out.shape} without a copy; "
             "use .reshape(...) or .contiguous().view(...)"
@@ -135,7 +135,7 @@ def permute(input: Tensor, *order: Any, dims: Any = None) -> Tensor:
 @method
 def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
     """Two dimensions exchanged."""
-    first, second = [_place(dim, input.ndim, input, "transpose") for dim in (dim0, dim1)]
+    first, second = _place(dim0, input.ndim, input, "transpose"), _place(dim1, input.ndim, input, "transpose")
     return _transpose(input, dim0=first, dim1=second) if input.ndim else reshape(input, ())
 
 

@@ -149,7 +149,7 @@ class _Forget(_Recorded):
             if isinstance(x, Tensor) and x.node is None and x.requires_grad:
                 self.part.watch(x)
         if node.plan.holds and not isinstance(node.kept, _Forgotten):
-            node.kept = _Forgotten(self.part, len(self.part.steps), len(node.kept or ()))  # type: ignore[assignment]
+            node.kept = _Forgotten(self.part, len(self.part.steps), len(node.kept or ()))
         self.part.steps.append(node.op.name)
 
 

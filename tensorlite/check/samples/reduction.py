@@ -11,7 +11,7 @@ SAMPLES: Table = {
     "prod": [S(normal(*shape), dim=dim, keepdim=keepdim) for keepdim in (False, True)
              for shape, dim in (((2, 3), 1), ((2, 3), 0), ((5,), 0), ((7, 2), 0), ((2, 1), 1), ((0, 3), 1), ((0,), 0))]
     + [S(normal(3, 4).T, dim=0, keepdim=False)]
-    + [S(np.array(row), dim=0, keepdim=False) for row in ([0.0, 2, 3, 4], [2.0, 0, 0, 4, 5], [0.0, 0, 0], [0.0])],
+    + [S(np.array(row), dim=0, keepdim=False) for row in ([0.0, 2, 3, 4], [2.0, 0, 0, 4, 5], [0.0])],
     "cumsum": over_a_dim(),
     "norm": [*reductions(normal, p=2.0, empty=False), *reductions(awayfrom0, p=3.0, empty=False),
              *(S(awayfrom0(2, 3), p=p, dim=dim, keepdim=keep) for p in (0.5, 1.0, 1.5, 4.0, -1.0, -2.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,11 @@ def _declines(x: Any, weight: Any, bias: Any) -> bool:
     )
 
 
+@cache
+def _constant(length: int, value: float, dtype: Any) -> Any:
+    return np.full(length, value, dtype)
+
+
 def _forward(x: Any, weight: Any, bias: Any, *, dims: int, eps: float, centre: bool = True) -> Any:
     if _declines(x, weight, bias):
         return NotImplemented
@@ -31,7 +37,7 @@ def _forward(x: Any, weight: Any, bias: Any, *, dims: int, eps: float, centre: b
     mean = np.empty_like(rstd) if centre else None
     w = None if weight is None else weight.reshape(-1)
     b = None if bias is None else bias.reshape(-1)
-    average = np.full(width, 1 / width, x.dtype)  # a product with it is the fastest mean
+    average = _constant(width, 1 / width, x.dtype)  # a product with it is the fastest mean
 
     def block(start: int, stop: int) -> None:
         x, y, r = source[start:stop], target[start:stop], rstd[start:stop]
@@ -60,12 +66,12 @@ def _backward(g: Any, x: Any, weight: Any, mean: Any, rstd: Any, dims: int, want
     width = math.prod(x.shape[x.ndim - dims :])
     source, arriving = x.reshape(-1, width), g.reshape(-1, width)  # (N, C)
     means, rstds = None if mean is None else mean.reshape(-1, 1), rstd.reshape(-1, 1)  # (N, 1)
-    w = np.ones(width, x.dtype) if weight is None else weight.reshape(-1)
+    w = _constant(width, 1.0, x.dtype) if weight is None else weight.reshape(-1)
     dx = np.empty_like(source)
 
     def block(start: int, stop: int) -> tuple[Any, ...]:
         g, r, out = arriving[start:stop], rstds[start:stop], dx[start:stop]
-        ones = np.ones(stop - start, x.dtype)
+        ones = _constant(stop - start, 1.0, x.dtype)
         if means is None:
             n = source[start:stop] * r
         else:
