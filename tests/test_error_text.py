@@ -21,8 +21,8 @@ def attend(mask: Any = None, key: Any = X) -> tl.Tensor:
 
 MISTAKES: dict[str, tuple] = {  # what is done, the error, and pieces of its text
     # shapes
-    "matmul": (lambda: X @ X, RuntimeError, "[matmul] a has 3 columns and b has 2 rows", "a (2, 3) float32, b (2, 3) "
-               "float32", "expected: a (…, n, k)"),
+    "matmul": (lambda: X @ X, RuntimeError, "[matmul] a has 3 columns and b has 2 rows", "a (2, 3) float32, b (2, 3)",
+               "expected: a (…, n, k)"),
     "matmul of dtypes": (lambda: X @ X.T.double(), RuntimeError, "a is float32 and b is float64", ".to(dtype)"),
     "add": (lambda: X + tl.zeros(2), RuntimeError, "[add]", "a (2, 3) float32, b (2,) float32"),
     "linear": (lambda: F.linear(X, X.T), RuntimeError, "[linear]", "weight (3, 2)", "expected: x (…, in), weight"),
