@@ -332,9 +332,11 @@ def share(view: Tensor, source: Tensor) -> Tensor:
     """Note that two Tensors share memory, so that a write into one is seen as a write into the other."""
     version = source.version
     if version is None:
-        version = source.version = Version()
-        if source.node is not None:
-            source.node.version = version
+        if source.node is None:
+            version = Version()
+        else:  # another Tensor of this node may have been viewed before
+            version = source.node.version = source.node.version or Version()
+        source.version = version
     version.shared = True
     view.version = version
     if view.node is not None:
