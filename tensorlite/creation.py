@@ -77,7 +77,7 @@ def from_numpy(ndarray: np.ndarray) -> Tensor:
         raise TypeError(
             f"from_numpy: expected a NumPy array, not {type(ndarray).__name__}; tensor(…) copies other data"
         )
-    return Tensor._of(ndarray)
+    return Tensor._of(np.asarray(ndarray))  # no matrix, whose * is another
 
 
 def zeros(

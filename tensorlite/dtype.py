@@ -120,9 +120,18 @@ def promote(operands: list[Any], floating: bool = False) -> list[Any]:
                 break
         else:
             return operands  # the usual case: nothing to do
-    # A NumPy scalar beside an array is a number like Python's; alone it is what rows make of 0-dimensional arrays.
     arrays = any(hasattr(x, "dtype") and not isinstance(x, np.generic) for x in operands)
-    operands = [(x.item() if arrays else np.asarray(x)) if isinstance(x, np.generic) else x for x in operands]
+    operands = [_operand(x, arrays) for x in operands]
     dtype = common(operands, floating)
     numbers = not any(hasattr(x, "dtype") for x in operands)
     return [x.astype(dtype, copy=False) if hasattr(x, "dtype") else dtype.type(x) if numbers else x for x in operands]
+
+
+def _operand(x: Any, beside_arrays: bool) -> Any:
+    """A NumPy scalar beside an array is a number like Python's; alone it is what rows make of 0-dimensional arrays.
+    A matrix, whose * is another, is an array. Raises TypeError for what is no number."""
+    if isinstance(x, np.generic):
+        return x.item() if beside_arrays else np.asarray(x)
+    if not hasattr(x, "dtype") and not isinstance(x, (float, int, complex)):
+        raise TypeError(f"expected Tensors and numbers, not {type(x).__name__} {str(x)[:60]!r}")
+    return np.asarray(x) if isinstance(x, np.ndarray) else x

@@ -55,13 +55,16 @@ def _replace(x: Tensor, compute: Callable[[], Any], name: str) -> Tensor:
     if x.version is not None and x.version.shared:
         raise RuntimeError(
             f"{name}: this Tensor shares its memory with a view, which would not see the change; "
-            f"use the form that returns a new Tensor, x = x.{name.rstrip('_')}(…)"
+            "write into a copy, x = x.clone(), or use a form that returns a new Tensor"
         )
     value = value.to(x.dtype) if isinstance(value, Tensor) else Tensor._of(value)
     if value.version is not None:  # memory that is somebody else's too
         value = value.clone()
     x.array, x.node, x.index, x._requires_grad = value.array, value.node, value.index, value._requires_grad
     x.version = x.hooks = None
+    if x.retains_grad:  # from now on that of the new numbers
+        x.retains_grad = False
+        x.retain_grad()
     return x
 
 
@@ -104,7 +107,7 @@ def fill_(self: Tensor, value: Any) -> Tensor:
 @method
 def zero_(self: Tensor) -> Tensor:
     """Every element set to 0."""
-    return fill_(self, 0)
+    return _replace(self, lambda: filled(self, self.shape, 0), "zero_")
 
 
 def _drawn(x: Tensor, name: str, draw: Callable[[Any], Any], generator: Any) -> Tensor:
@@ -170,7 +173,10 @@ def _set_item(self: Tensor, index: Any, value: Any) -> None:
         if self.node is not None or recording:
             _replace(self, computed, "__setitem__")
         else:
-            _part(_writable(self, "__setitem__"), first)[rest] = array_of(value)
+            array = array_of(value)
+            if getattr(array, "ndim", 0) and array.size == 1:  # NumPy would not put it in the place of a number
+                array = array.reshape(())
+            _part(_writable(self, "__setitem__"), first)[rest] = array
             written(self)
     except OpError:
         raise

@@ -59,7 +59,7 @@ INSTEAD = {  # what to use in its place: for these names, wherever PyTorch has t
         "Function library",
     "use tensorlite.autograd.functional, or a batch dimension":
         "func functorch vmap forward_ad",
-    "tensorlite/check/slopes.py measures derivatives":
+    "use tensorlite.check.gradients(function, inputs); docs/checking.md explains it":
         "gradcheck gradgradcheck",
     "watch the ops with a tensorlite.Hook":
         "profiler overrides bottleneck tensorboard",

@@ -77,9 +77,11 @@ def _versions(plan: Plan, inputs: Sequence[Any]) -> Sequence[tuple[str, Any, int
             if isinstance(x, Tensor):
                 version = x.version
                 if version is None and x.node is not None:
-                    # A node's result has no version before its first view: then its node will have it, from 0.
-                    found.append((name, x.node, 0))
-                    continue
+                    version = x.node.version  # of another Tensor of this node, if that was viewed
+                    if version is None:
+                        # A node's result has no version before its first view: then its node will have it, from 0.
+                        found.append((name, x.node, 0))
+                        continue
                 if version is None:
                     version = x.version = Version()
                 found.append((name, version, version.count))

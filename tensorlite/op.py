@@ -309,9 +309,12 @@ class Mixed(Op):
             raise TypeError(f"{name}: the inputs set aside, {aside}, must come first; the inputs are {self.inputs}")
 
     def mix(self, arrays: list[Any]) -> list[Any]:
-        if not self.first:
-            return promote(arrays, self.floating)
-        return [*arrays[: self.first], *promote(arrays[self.first :], self.floating)]
+        try:
+            if not self.first:
+                return promote(arrays, self.floating)
+            return [*arrays[: self.first], *promote(arrays[self.first :], self.floating)]
+        except TypeError as error:
+            raise TypeError(self._complaint(error, arrays, {})) from error
 
 
 class Analytic(Mixed):

@@ -332,9 +332,11 @@ def share(view: Tensor, source: Tensor) -> Tensor:
     """Note that two Tensors share memory, so that a write into one is seen as a write into the other."""
     version = source.version
     if version is None:
-        version = source.version = Version()
-        if source.node is not None:
-            source.node.version = version
+        if source.node is None:
+            version = Version()
+        else:  # another Tensor of this node may have been viewed before
+            version = source.node.version = source.node.version or Version()
+        source.version = version
     version.shared = True
     view.version = version
     if view.node is not None:
@@ -353,6 +355,7 @@ def written(x: Tensor) -> Tensor:
 def _as_array(data: Any, dtype: Any, where: Any) -> Any:
     """A new array of `data`'s numbers. Python floats become float32; what has a dtype keeps it."""
     data = array_of(data)
+    data = np.asarray(data) if isinstance(data, np.ndarray) else data  # no matrix, whose * is another
     array = data if hasattr(data, "dtype") and not isinstance(data, np.generic) else np.array(_plain(data))
     if array.dtype.kind not in "biufc":
         raise TypeError(f"tensor: cannot make numbers of {type(data).__name__} {str(data)[:60]!r}")

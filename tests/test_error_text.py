@@ -21,10 +21,14 @@ def attend(mask: Any = None, key: Any = X) -> tl.Tensor:
 
 MISTAKES: dict[str, tuple] = {  # what is done, the error, and pieces of its text
     # shapes
-    "matmul": (lambda: X @ X, RuntimeError, "[matmul]", "a (2, 3) float32, b (2, 3) float32", "expected: a (…, n, k)"),
+    "matmul": (lambda: X @ X, RuntimeError, "[matmul] a has 3 columns and b has 2 rows", "a (2, 3) float32, b (2, 3)",
+               "expected: a (…, n, k)"),
     "matmul of dtypes": (lambda: X @ X.T.double(), RuntimeError, "a is float32 and b is float64", ".to(dtype)"),
     "add": (lambda: X + tl.zeros(2), RuntimeError, "[add]", "a (2, 3) float32, b (2,) float32"),
     "linear": (lambda: F.linear(X, X.T), RuntimeError, "[linear]", "weight (3, 2)", "expected: x (…, in), weight"),
+    "linear of a width": (lambda: F.linear(X, tl.ones(4, 5)), RuntimeError, "x has 3 features and weight is for 5"),
+    "linear of a dtype": (lambda: F.linear(X, X.double(), X[:, 0]), RuntimeError, "x is float32 and weight is float64"),
+    "linear of a dtype, with bias": (lambda: tl.nn.Linear(3, 4)(X.double()), RuntimeError, "weight is float32"),
     "cat": (lambda: tl.cat([X, X.T]), RuntimeError, "[cat]", "(2, 3)", "(3, 2)", "shapes differ only along dim"),
     "cat of nothing": (lambda: tl.cat([]), RuntimeError, "[cat]", "at least one"),
     "reshape": (lambda: X.reshape(4, 2), RuntimeError, "[reshape]", "x (2, 3) float32, shape=(4, 2)"),
@@ -34,6 +38,15 @@ MISTAKES: dict[str, tuple] = {  # what is done, the error, and pieces of its tex
     "split": (lambda: X.split([1, 1], 1), RuntimeError, "[split]", "[1, 1] add up to 2, but dimension 1 has length 3"),
     "attention": (lambda: attend(key=tl.zeros(2, 4)), RuntimeError, "[attention]", "k (2, 4)", "expected: q (…, T, D)"),
     "layer_norm": (lambda: F.layer_norm(X, 4), ValueError, "(2, 3) does not end in normalized_shape (4,)"),
+    # what is no number
+    "where": (lambda: tl.where(X > 0, X, "a"), TypeError, "[where] expected Tensors and numbers, not str 'a'"),
+    "exp": (lambda: tl.exp("a"), TypeError, "[exp] expected Tensors and numbers, not str 'a'"),
+    "cat with None": (lambda: tl.cat([X, None]), TypeError, "cat: expected a list", "NoneType is among them"),
+    "state of a list": (lambda: tl.nn.Linear(3, 4).load_state_dict([1]), TypeError, "state_dict() returns, not list"),
+    "parameters": (lambda: tl.optim.AdamW(tl.nn.Linear(3, 4)), TypeError, "such as model.parameters(), not Linear"),
+    "groups without params": (lambda: tl.optim.SGD([{"param": [X]}], 0.1), ValueError, "with 'params', not param"),
+    "one beta": (lambda: tl.optim.AdamW([X], betas=0.9), ValueError, "AdamW: betas are two numbers, not 0.9"),
+    "a learning rate in words": (lambda: tl.optim.SGD([X], "a"), ValueError, "SGD: lr must be at least 0, not 'a'"),
     # dimensions and indices
     "sum": (lambda: X.sum(2), IndexError, "[sum] dimension 2 does not exist in shape (2, 3)"),
     "softmax": (lambda: tl.softmax(X, 2), IndexError, "[softmax] dimension 2", "(2, 3)"),

@@ -124,6 +124,28 @@ def test_post_accumulate_hook_sees_the_gradient_in_its_place():
             other.register_post_accumulate_grad_hook(print)
 
 
+def test_retain_grad_is_of_what_was_written():
+    """As in PyTorch: written in place, the Tensor keeps the gradient of its new numbers."""
+    x = tl.tensor([1.0, 2.0], requires_grad=True)
+    h = x * 2
+    h.retain_grad()
+    h.mul_(3)
+    (h * h).sum().backward()
+    assert h.grad.tolist() == [12.0, 24.0]
+    assert x.grad.tolist() == [72.0, 144.0]
+
+
+def test_retain_grad_keeps_what_other_hooks_return():
+    """As in PyTorch, also of hooks that come after it."""
+    x = tl.tensor([1.0], requires_grad=True)
+    h = x * 2
+    h.retain_grad()
+    h.register_hook(lambda g: g * 10)
+    h.sum().backward()
+    assert h.grad.tolist() == [10.0]
+    assert x.grad.tolist() == [20.0]
+
+
 def test_retain_grad_twice_is_once():
     x = leaf(1.0)
     h = x * 2

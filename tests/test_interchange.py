@@ -116,3 +116,26 @@ def test_results_are_neither_pickled_nor_copied_deeply():
 def test_in():
     x = tl.tensor([[1, 2], [3, 4]])
     assert 3 in x and 5 not in x and tl.tensor([1, 2]) in x
+
+
+def test_a_matrix_is_an_array():
+    """NumPy's np.matrix has another *, which no Tensor shall have."""
+    matrix = np.array([[1.0, 2.0], [3.0, 4.0]]).view(np.matrix)
+    squares = [[1.0, 4.0], [9.0, 16.0]]
+    for x in (tl.tensor(matrix), tl.from_numpy(matrix), tl.as_tensor(matrix)):
+        assert type(x.numpy()) is np.ndarray
+        assert (x * x).tolist() == squares
+        assert (x * matrix).tolist() == squares
+    shared = tl.from_numpy(matrix)
+    shared[0, 0] = 9.0
+    assert matrix[0, 0] == 9.0
+
+
+def test_views_of_a_mapped_file_are_views(tmp_path: Any):
+    """A write into one is noticed by what kept the other, although NumPy's memmap is an array of its own kind."""
+    x = tl.from_numpy(np.memmap(tmp_path / "numbers", np.float32, "w+", shape=(3,)))
+    w = tl.ones(2, 3, requires_grad=True)
+    y = (w * x.expand(2, 3)).sum()
+    x.fill_(7.0)
+    with pytest.raises(RuntimeError, match="written in place"):
+        y.backward()

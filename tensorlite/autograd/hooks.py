@@ -57,20 +57,27 @@ def retain_grad(self: Tensor) -> None:
     if self.node is None or self.retains_grad:
         return
     self.retains_grad = True
-    reference = weakref.ref(self)  # the node must not keep the Tensor alive
+    self.register_hook(_Keep(self))
 
-    def keep(gradient: Tensor) -> None:
-        tensor = reference()
-        if tensor is not None:
+
+class _Keep:
+    """The hook of `retain_grad`. Called last, so that what other hooks return is kept."""
+
+    def __init__(self, tensor: Tensor):
+        self.tensor, self.made_by = weakref.ref(tensor), weakref.ref(tensor.node)  # the node must not keep them alive
+
+    def __call__(self, gradient: Tensor) -> None:
+        tensor = self.tensor()
+        if tensor is not None and tensor.node is self.made_by():  # not what it was before a write in place
             kept = gradient if gradient.node is not None else Tensor._of(gradient.array.copy())
             tensor.grad = kept if tensor.grad is None else tensor.grad + kept
-
-    self.register_hook(keep)
 
 
 def call_hooks(place: Any, sums: list[Sum]) -> None:
     """Let the hooks of a place see, and replace, the gradient that has arrived."""
-    for index, hook in list(place.hooks):  # a hook may remove itself
+    for index, hook in sorted(
+        place.hooks, key=lambda entry: isinstance(entry[1], _Keep)
+    ):  # a copy: one may remove itself
         value = sums[index].value
         if value is None:
             continue

@@ -21,6 +21,8 @@ def load(
     own: Mapping[str, Tensor], state_dict: Mapping[str, Any], strict: bool, assign: bool, where: str
 ) -> IncompatibleKeys:
     """Module.load_state_dict, for the parameters and buffers `own` of the module called `where`."""
+    if not isinstance(state_dict, Mapping):
+        raise TypeError(f"load_state_dict: expected what state_dict() returns, not {type(state_dict).__name__}")
     missing = [name for name in own if name not in state_dict]
     unexpected = [name for name in state_dict if name not in own]
     found = {name: state_dict[name] for name in own if name in state_dict}

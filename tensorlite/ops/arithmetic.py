@@ -12,7 +12,7 @@ from ..dtype import common, is_floating, scalar
 from ..node import apply
 from ..op import Analytic, Mixed, Op
 from ..tensor import Tensor, array_of, attach, method
-from .elementwise import abs, isfinite, isnan, log, sigmoid, trunc
+from .elementwise import abs, isfinite, isnan, log, masked, sigmoid, trunc
 
 # fmt: off
 _add      = Mixed("add",        lambda a, b: a + b,   da=lambda g: g,                  db=lambda g: g)
@@ -34,16 +34,16 @@ fmod      = Mixed("fmod",       lambda a, b: xp(a).fmod(a, _divisor(a, b)),
 
 # Where two values are equal the larger (smaller) is both of them, and each gets half of the gradient.
 maximum   = Mixed("maximum",    lambda a, b: xp(a).maximum(a, b),
-                                da=lambda g, a, b: g * _wins(a, b),                    db=lambda g, a, b: g * _wins(b, a))
+                                da=lambda g, a, b: _if_larger(g, a, b),                db=lambda g, a, b: _if_larger(g, b, a))
 minimum   = Mixed("minimum",    lambda a, b: xp(a).minimum(a, b),
-                                da=lambda g, a, b: g * _wins(b, a),                    db=lambda g, a, b: g * _wins(a, b))
+                                da=lambda g, a, b: _if_larger(g, b, a),                db=lambda g, a, b: _if_larger(g, a, b))
 # A bound is no operand: where x equals it, x gets the whole gradient.
 clamp_min = Mixed("clamp_min",  lambda x, min: xp(x).maximum(x, min),
-                                dx=lambda g, x, min: g * ge(x, min),                   dmin=lambda g, x, min: g * lt(x, min))
+                                dx=lambda g, x, min: masked(g, ge(x, min)),            dmin=lambda g, x, min: masked(g, lt(x, min)))
 clamp_max = Mixed("clamp_max",  lambda x, max: xp(x).minimum(x, max),
-                                dx=lambda g, x, max: g * le(x, max),                   dmax=lambda g, x, max: g * gt(x, max))
+                                dx=lambda g, x, max: masked(g, le(x, max)),            dmax=lambda g, x, max: masked(g, gt(x, max)))
 choose    = Mixed("where",      lambda condition, a, b: xp(condition).where(condition, a, b),
-                                da=lambda g, condition: where(condition, g, 0),        db=lambda g, condition: where(condition, 0, g),
+                                da=lambda g, condition: masked(g, condition),          db=lambda g, condition: masked(g, logical_not(condition)),
                                 aside=("condition",), expects="a condition of booleans, and two operands that broadcast with it")
 
 eq          = Mixed("eq",          lambda a, b: a == b)
@@ -65,9 +65,9 @@ logical_not = Op("logical_not",    lambda x: xp(x).logical_not(x))
 mul, pow = multiply, power
 
 
-def _wins(a: Any, b: Any) -> Any:
-    """1 where a > b, 1/2 where they are equal, 0 where a < b: the derivative of max(a, b) by a. 1 beside a nan."""
-    return where(lt(a, b), 0.0, where(eq(a, b), 0.5, 1.0))
+def _if_larger(g: Any, a: Any, b: Any) -> Any:
+    """g where a > b, half of it where they are equal, 0 where a < b: the gradient of a in max(a, b). g beside a nan."""
+    return masked(g, logical_not(lt(a, b))) * where(eq(a, b), 0.5, 1.0)
 
 
 def _divisor(a: Any, b: Any) -> Any:
@@ -88,7 +88,7 @@ def _power(a: Any, b: Any) -> Any:
 def _power_da(g: Any, a: Any, b: Any) -> Any:
     """d(a^b)/da = b a^(b-1); that is 0 for b = 0, also at a = 0 where a^(b-1) is infinite."""
     if isinstance(b, (int, float)):
-        return g * b * a ** (b - 1) if b else g * 0
+        return g * b * a ** (b - 1) if b else masked(g, False)
     return g * where(eq(b, 0), 0.0, b * a ** where(eq(b, 0), 1.0, b - 1))
 
 

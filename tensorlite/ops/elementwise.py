@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from ..device import xp
-from ..op import Analytic, Mixed
+from ..op import Analytic, Mixed, Op
 from ..tensor import Tensor, attach, method
 
 # fmt: off
 negative   = Mixed("neg",          lambda x: -x,                   dx=lambda g: -g)
 absolute   = Mixed("abs",          lambda x: xp(x).abs(x),         dx=lambda g, x: g * sign(x))
-sign       = Mixed("sign",         lambda x: _sign(x),             dx=lambda g: g * 0)
+sign       = Mixed("sign",         lambda x: _sign(x),             dx=lambda g: masked(g, False))
 exp        = Analytic("exp",       lambda x: xp(x).exp(x),         dx=lambda g, y: g * y)
 exp2       = Analytic("exp2",      lambda x: xp(x).exp2(x),        dx=lambda g, y: g * y * math.log(2))
 expm1      = Analytic("expm1",     lambda x: xp(x).expm1(x),       dx=lambda g, y: g * (y + 1))
@@ -31,12 +31,14 @@ cos        = Analytic("cos",       lambda x: xp(x).cos(x),         dx=lambda g, 
 tanh       = Analytic("tanh",      lambda x: xp(x).tanh(x),        dx=lambda g, y: g * (1 - y * y))
 sigmoid    = Analytic("sigmoid",   lambda x: _sigmoid(x),          dx=lambda g, y: g * y * (1 - y))
 erf        = Analytic("erf",       lambda x: _erf(x),              dx=lambda g, x: g * exp(-x * x) * (2 / math.sqrt(math.pi)))
-relu       = Mixed("relu",         lambda x: xp(x).maximum(x, 0),  dx=lambda g, y: g * ~(y <= 0))  # nan is let through
+masked     = Op("masked",          lambda x, mask: _masked(x, mask),  dx=lambda g, mask: masked(g, mask),
+                                   expects="floats, and a mask of booleans that broadcasts to their shape")
+relu       = Mixed("relu",         lambda x: xp(x).maximum(x, 0),  dx=lambda g, y: masked(g, ~(y <= 0)))  # nan is let through
 
-floor      = Mixed("floor",        lambda x: _whole(x, xp(x).floor),  dx=lambda g: g * 0)
-ceil       = Mixed("ceil",         lambda x: _whole(x, xp(x).ceil),   dx=lambda g: g * 0)
-trunc      = Mixed("trunc",        lambda x: _whole(x, xp(x).trunc),  dx=lambda g: g * 0)
-_round     = Mixed("round",        lambda x, *, decimals: xp(x).round(x, decimals),  dx=lambda g: g * 0)
+floor      = Mixed("floor",        lambda x: _whole(x, xp(x).floor),  dx=lambda g: masked(g, False))
+ceil       = Mixed("ceil",         lambda x: _whole(x, xp(x).ceil),   dx=lambda g: masked(g, False))
+trunc      = Mixed("trunc",        lambda x: _whole(x, xp(x).trunc),  dx=lambda g: masked(g, False))
+_round     = Mixed("round",        lambda x, *, decimals: xp(x).round(x, decimals),  dx=lambda g: masked(g, False))
 
 isnan      = Mixed("isnan",        lambda x: xp(x).isnan(x))
 isinf      = Mixed("isinf",        lambda x: xp(x).isinf(x))
@@ -66,6 +68,18 @@ def _whole(x: Any, rounding: Any) -> Any:
     return rounding(x) if x.dtype.kind == "f" else x.copy()
 
 
+def _masked(x: Any, mask: Any) -> Any:
+    """x where the mask holds, 0 elsewhere, also where x is inf or nan, of which x * mask would make nan: left of 0 the
+    slope of sqrt is infinite, and that of sqrt(relu(x)) is 0.
+
+    A mask's bits are all 1 (the integer -1) or all 0. To keep x's bits by them is 8 times as fast as to choose.
+    """
+    if x.dtype.kind != "f" or not hasattr(mask, "dtype"):
+        return xp(x).where(mask, x, 0)
+    bits = f"i{x.dtype.itemsize}"
+    return (-mask.astype(bits) & x.view(bits)).view(x.dtype)
+
+
 def _sigmoid(x: Any) -> Any:
     """1 / (1 + exp(-x)). Where exp(-x) overflows, the result is the 0 that it should be. (1 + tanh(x/2)) / 2 never
     overflows, but left of 0 it takes the difference of two equal numbers: in float32 sigmoid(-20) would be 0."""
@@ -78,20 +92,26 @@ def _erf(x: Any) -> Any:
 
     For z = |x| and t = 2/(2 + z), erfc(z) = t exp(-z^2 + P(t)) with a smooth P (Numerical Recipes, 3rd ed.,
     6.2.2). P is a Chebyshev series, fitted below to math.erfc: 22 terms give float64, 11 give float32.
+    Near 0, where 1 - erfc(z) would leave nothing but the rounding of 1, Taylor's series has the digits.
     It is analytic on either side of 0, so complex numbers work too, as the complex step needs.
     """
     library = xp(x)
-    side = library.where(x.real < 0, -1, 1).astype(x.real.dtype)
+    side = 1 - 2 * (x.real < 0).astype(x.real.dtype)  # no branch for each element, as below
     z = x * side
     z = library.where(z.real > 6, 6, z).astype(x.dtype)  # from there on erf is 1, to the last bit of float64
     t = 2 / (2 + z)
     u = (t - 0.625) / 0.375  # t from [1/4, 1] to [-1, 1]
     u2 = 2 * u
     first = second = library.zeros_like(z)
-    terms = _erf_terms(11 if x.dtype in (np.float32, np.float16) else 22)
+    single = x.dtype in (np.float32, np.float16)
+    terms = _erf_terms(11 if single else 22)
     for c in terms[:0:-1]:  # Clenshaw's recurrence
         first, second = u2 * first - second + c, first
-    return side * (1 - t * library.exp(u * first - second + terms[0] - z * z))
+    z2 = z * z
+    far = 1 - t * library.exp(u * first - second + terms[0] - z2)
+    near = (2 / math.sqrt(math.pi)) * z * (1 - z2 * (1 / 3 - z2 * (1 / 10 - z2 * (1 / 42))))
+    small = z.real < (0.25 if single else 0.03)
+    return side * (_masked(near, small) + _masked(far, ~small))
 
 
 @cache

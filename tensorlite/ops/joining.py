@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +11,7 @@ from ..device import xp
 from ..op import Mixed, Op, OpError
 from ..tensor import Tensor, array_of, method
 from .indexing import index_select
-from .shape import _ints, _place, _places, clone, expand, flatten, reshape, squeeze, unsqueeze
+from .shape import _ints, _place, _places, clone, expand, flatten, own, reshape, squeeze, unsqueeze
 
 # fmt: off
 _cat   = Mixed("cat",  lambda *tensors, dim: xp(tensors[0]).concatenate(tensors, axis=dim),
@@ -43,6 +42,8 @@ def _listed(tensors: Any, op: str) -> list[Any]:
         raise TypeError(f"{op}: expected a list or tuple of Tensors, not {type(tensors).__name__}")
     if not tensors:
         raise OpError(f"[{op}] of nothing; expected at least one tensor")
+    if bad := [x for x in tensors if not hasattr(x, "shape")]:
+        raise TypeError(f"{op}: expected a list or tuple of Tensors, and {type(bad[0]).__name__} is among them")
     return list(tensors)
 
 
@@ -118,8 +119,7 @@ def repeat(self: Tensor, *repeats: Any) -> Tensor:
         raise OpError(f"[repeat] {times} must give a count for every dimension of shape {self.shape}")
     apart = reshape(self, [n for length in lengths for n in (1, length)])
     apart = expand(apart, [n for pair in zip(times, lengths, strict=True) for n in pair])
-    out = reshape(apart, [n * length for n, length in zip(times, lengths, strict=True)])
-    return clone(out) if math.prod(times) == 1 else out  # no view: what one writes into must be one's own
+    return own(reshape(apart, [n * length for n, length in zip(times, lengths, strict=True)]))
 
 
 @method
@@ -148,7 +148,7 @@ def repeat_interleave(input: Tensor, repeats: int | Tensor, dim: int | None = No
     # A view and one copy; backward a sum, where an index would be added up one by one.
     at, n, shape = dim % input.ndim, counts.item(), input.shape
     wide = expand(unsqueeze(input, at + 1), (*shape[: at + 1], n, *shape[at + 1 :]))
-    return reshape(wide, (*shape[:at], length * n, *shape[at + 1 :]))
+    return own(reshape(wide, (*shape[:at], length * n, *shape[at + 1 :])))
 
 
 @method

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from ..device import xp
 from ..op import Op, OpError
 from ..tensor import Tensor, attach, method
 from .indexing import _setitem
-from .shape import _place, movedim, squeeze, unsqueeze
+from .shape import _place, clone, movedim, squeeze, unsqueeze
 
 # fmt: off
 _matmul = Op("matmul", lambda a, b: _product(a, b),  da=lambda g, b: matmul(g, b.mT),  db=lambda g, a, b_shape: _product_db(g, a, b_shape),
@@ -29,6 +30,8 @@ _diagonal = Op("diagonal", lambda x, *, offset: _slanted(x, offset),         dx=
 def _product(a: Any, b: Any) -> Any:
     if a.dtype != b.dtype:
         raise ValueError(f"a is {a.dtype} and b is {b.dtype}; convert one of them with .to(dtype)")
+    if a.shape[-1:] != b.shape[-2:][:1]:
+        raise ValueError(f"a has {a.shape[-1]} columns and b has {b.shape[-2:][0]} rows; they must be as many")
     if a.dtype == bool:
         raise TypeError("booleans have no product; convert them with .to(dtype)")
     if b.ndim == 2 < a.ndim and a.size and a.flags.c_contiguous:
@@ -44,6 +47,10 @@ def _product_db(g: Any, a: Any, b_shape: tuple[int, ...]) -> Any:
 
 
 def _affine(x: Any, weight: Any, bias: Any) -> Any:
+    if x.dtype != weight.dtype:
+        raise ValueError(f"x is {x.dtype} and weight is {weight.dtype}; convert one of them with .to(dtype)")
+    if x.shape[-1:] != weight.shape[1:]:
+        raise ValueError(f"x has {x.shape[-1]} features and weight is for {weight.shape[-1]}; they must be as many")
     if bias is not None and (bias.shape != weight.shape[:1] or bias.dtype != x.dtype):
         raise ValueError(f"bias has shape {bias.shape} and {bias.dtype}; it must have {weight.shape[:1]} and {x.dtype}")
     y = _product(rows(x), weight.T)
@@ -54,7 +61,7 @@ def _affine(x: Any, weight: Any, bias: Any) -> Any:
 
 def rows(x: Any) -> Any:
     """(…, n) as one matrix (rows, n), since one large product is faster than many small ones."""
-    return x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
+    return x if x.ndim == 2 else x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
 
 
 def _slanted(x: Any, offset: int) -> Any:
@@ -183,12 +190,12 @@ def diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Te
 
 @method
 def diag(input: Tensor, diagonal: int = 0) -> Tensor:
-    """A vector as the diagonal of a square matrix, or the diagonal of a matrix."""
+    """A vector as the diagonal of a square matrix, or a copy of the diagonal of a matrix."""
     if input.ndim == 1:
         n = len(input) + abs(diagonal)
         return _setitem(input, index=_on_diagonal((n, n), diagonal), shape=(n, n))
     _with_ranks("diag", (input, 2))
-    return _diagonal(input, offset=diagonal)
+    return clone(_diagonal(input, offset=diagonal))
 
 
 @method

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..device import xp
-from ..dtype import is_floating
+from ..dtype import get_default_dtype, is_floating
 from ..op import Op, OpError
 from ..tensor import Tensor, array_of, method
 from .arithmetic import eq, ne, where
@@ -285,6 +285,7 @@ def count_nonzero(input: Tensor, dim: Dim = None) -> Tensor:
 def logsumexp(input: Tensor, dim: Dim, keepdim: bool = False) -> Tensor:
     """log(sum(exp(x))) over dim, without overflow: the largest value is taken out first."""
     dims = _dims(input, dim, "logsumexp")
+    input = input if is_floating(input.dtype) else to(input, get_default_dtype())  # unsigned numbers are never below top
     top = array_of(amax(input, dims, True)) if count(input.shape, dims) else 0.0  # of nothing it is -inf
     top = xp(top).where(xp(top).isfinite(top), top, 0)  # all -inf gives -inf, not nan
     out = log(sum(exp(input - top), dims, True)) + top

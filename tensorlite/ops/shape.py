@@ -208,6 +208,11 @@ def clone(input: Tensor) -> Tensor:
     return _clone(input)
 
 
+def own(x: Tensor) -> Tensor:
+    """x, or a copy of it if it is a view: what PyTorch returns as a copy may be written, and does not change with x."""
+    return x if x.version is None else clone(x)
+
+
 @method
 def contiguous(self: Tensor) -> Tensor:
     """Itself if its elements lie in order in memory, else a copy in which they do."""

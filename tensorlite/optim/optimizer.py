@@ -30,6 +30,11 @@ class Optimizer:
     def __init__(self, params: Iterable[Any], defaults: dict[str, Any]):
         if isinstance(params, Tensor):
             raise TypeError(f"{type(self).__name__}: expected an iterable of Tensors or dicts; for one Tensor give [x]")
+        if not isinstance(params, Iterable):
+            raise TypeError(
+                f"{type(self).__name__}: expected an iterable of Tensors or dicts, such as model.parameters(), "
+                f"not {type(params).__name__}"
+            )
         self.defaults = defaults
         self.state: dict[Tensor, dict[str, Any]] = defaultdict(dict)
         self.param_groups: list[dict[str, Any]] = []
@@ -44,6 +49,8 @@ class Optimizer:
 
         Raises ValueError for a setting out of range, a Tensor that is no leaf, or one that is there already.
         """
+        if "params" not in param_group:
+            raise ValueError(f"{type(self).__name__}: a group is a dict with 'params', not {', '.join(param_group)}")
         params = param_group["params"]
         group = {**self.defaults, **param_group, "params": [params] if isinstance(params, Tensor) else list(params)}
         seen = {id(p) for other in self.param_groups for p in other["params"]}
@@ -63,10 +70,12 @@ class Optimizer:
 
     def _check_at_least_0(self, group: dict[str, Any], *names: str) -> None:
         for name in names:
-            if not group[name] >= 0:  # also if it is nan
-                raise ValueError(f"{type(self).__name__}: {name} must be at least 0, not {group[name]}")
+            if isinstance(group[name], str) or not group[name] >= 0:  # also if it is nan
+                raise ValueError(f"{type(self).__name__}: {name} must be at least 0, not {group[name]!r}")
 
     def _check_betas(self, group: dict[str, Any]) -> None:
+        if not isinstance(group["betas"], (tuple, list)) or len(group["betas"]) != 2:
+            raise ValueError(f"{type(self).__name__}: betas are two numbers, not {group['betas']!r}")
         for i, beta in enumerate(group["betas"]):
             if not 0 <= beta < 1:
                 raise ValueError(f"{type(self).__name__}: betas[{i}] must be at least 0 and less than 1, not {beta}")

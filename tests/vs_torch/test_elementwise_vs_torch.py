@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from compare import INF, NAN, Case, call, compare, method, table, torch
@@ -119,3 +121,34 @@ def test_relative_accuracy_of_sigmoid():
     """Far left the sigmoid is small, not 0: log(sigmoid(x)) depends on it."""
     x = tl.tensor([-80.0, -40.0, -20.0])
     np.testing.assert_allclose(tl.sigmoid(x).numpy(), np.exp(x.numpy()), rtol=1e-5)
+
+
+def test_relative_accuracy_of_erf():
+    """Near 0 erf(x) is small: 1 - erfc(x) would be the rounding of 1."""
+    for dtype, tolerance in (("float32", 1e-6), ("float64", 2e-13)):
+        x = np.concatenate([[0.0], np.logspace(-30, 0.8, 200)]).astype(dtype)
+        x = np.concatenate([x, -x])
+        np.testing.assert_allclose(tl.erf(tl.tensor(x)).numpy(), torch.erf(torch.tensor(x)).numpy(), rtol=tolerance)
+
+
+ROOTS: dict[str, Any] = {
+    "relu": lambda m, x: x.relu(),
+    "clamp": lambda m, x: x.clamp(0, 9),
+    "clamp by a Tensor": lambda m, x: x.clamp(m.zeros(3), m.full((3,), 9.0)),
+    "maximum": lambda m, x: m.maximum(x, m.zeros(3)),
+    "minimum": lambda m, x: -m.minimum(-x, m.zeros(3)),
+    "where": lambda m, x: m.where(x > 0, x, m.zeros(3)),
+    "masked_fill": lambda m, x: x.masked_fill(x < 0, 0),
+}
+
+
+@pytest.mark.parametrize("name", ["floor", "ceil", "trunc", "round", "sign"])
+def test_steps_have_no_gradient(name: str):
+    """Not even 0 times the infinite one that arrives here."""
+    compare(lambda m, x: getattr(m, name)(x).sqrt().sum(), np.array([0.0, 0.3, 4.4]))
+
+
+@pytest.mark.parametrize("name", ROOTS)
+def test_what_is_not_chosen_has_no_gradient(name: str):
+    """At 0 the slope of the root is infinite, and 0 times that would be nan."""
+    compare(lambda m, x: ROOTS[name](m, x).sqrt().sum(), np.array([4.0, -1.0, 2.0]))

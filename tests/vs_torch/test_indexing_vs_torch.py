@@ -107,6 +107,17 @@ def test_setitem(case: Case):
         compare(f, normal(4, 3, 5), normal(5), differentiate=recording)
 
 
+@pytest.mark.parametrize("shape", [(1,), (1, 1), (1, 1, 1)])
+def test_one_element_in_the_place_of_a_number(shape: tuple[int, ...]):
+    def assign(m: Any, x: Any) -> Any:
+        y = m.zeros(2, 3, dtype=m.float64)
+        y[1, 2] = x
+        return y
+
+    for differentiate in (False, True):
+        compare(assign, normal(*shape), differentiate=differentiate)
+
+
 PICKS: dict[str, Case] = {
     "gather": (lambda m, x, i: (m.gather(x, 1, i), x.gather(-1, i)), normal(3, 4), integers(4, 3, 6)),
     "gather along 0": (lambda m, x, i: x.gather(0, i), normal(3, 4), integers(3, 5, 4)),

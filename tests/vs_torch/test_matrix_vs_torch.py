@@ -34,6 +34,7 @@ MATRICES: dict[str, Case] = {
        for shape in ((3,), (2, 3), (2, 5, 3), (0, 3), (2, 0, 3))},
     "linear without bias": (functional("linear"), normal(2, 3), normal(4, 3)),
     "linear of nothing": (functional("linear"), normal(2, 0), normal(4, 0), normal(4)),
+    "linear of a batch of nothing": (functional("linear"), normal(2, 3, 0), normal(4, 0), normal(4)),
     "tril": (lambda m, x: (x.tril(), m.tril(x, 1), m.triu(x, diagonal=-1), x.triu(1)), normal(2, 3, 4)),
     "triu of ones": (lambda m: m.triu(m.ones(3, 3), diagonal=1).bool(),),
     "tril of a vector": (method("tril"), normal(3)),

@@ -152,6 +152,7 @@ REDUCTIONS |= {
     "std of equal numbers, some": (method("std", 1), np.array([[1.0, 1.0], [1.0, 2.0]])),
     "std with correction 0 of one": (method("std", correction=0), normal(1)),
     "logsumexp of integers": (method("logsumexp", 1), np.array([[1, 2], [3, 4]])),
+    "logsumexp of unsigned": (method("logsumexp", 1), np.array([[1, 2], [3, 200]], np.uint8)),
     "argmax, keepdim": (lambda m, x: (m.argmax(x, keepdim=True), m.argmin(x, None, True), x.argmax(-1)), normal(2, 3)),
     "repeated dimensions": (lambda m, x: x.sum((0, 0)), normal(2, 3)),
     "max of booleans": (

@@ -123,12 +123,14 @@ def test_what_shares_memory():
         "view": lambda x: x.view(6), "flatten": lambda x: x.flatten(), "squeeze": lambda x: x.squeeze(0),
         "T": lambda x: x.T,
         "movedim": lambda x: x.movedim(0, 1), "split": lambda x: x.split(1)[0], "narrow": lambda x: x.narrow(1, 0, 2),
-        "select": lambda x: x.select(1, 0), "diagonal": lambda x: x.diagonal(), "diag": lambda x: x.diag(),
+        "select": lambda x: x.select(1, 0), "diagonal": lambda x: x.diagonal(),
         "number": lambda x: x[0], "Tensor as number": lambda x: x[tl.tensor(0)], "unbind": lambda x: x.unbind(0)[0],
         "to": lambda x: x.to("cpu"), "detach": lambda x: x.detach(), "contiguous": lambda x: x.contiguous(),
     }  # fmt: skip
     copies = {
         "flip": lambda x: x.flip(0), "roll": lambda x: x.roll(0), "repeat": lambda x: x.repeat(1, 1),
+        "diag": lambda x: x.diag(), "repeat of ones": lambda x: x[:, :1].repeat(1, 2),
+        "repeat_interleave of ones": lambda x: x[:, :1].repeat_interleave(2, 1),
         "pad": lambda x: F.pad(x, (0, 0)),
         "tile": lambda x: x.tile(1), "clone": lambda x: x.clone(), "cat": lambda x: tl.cat([x]),
         "tril": lambda x: x.tril(5),

@@ -4,7 +4,7 @@ from math import inf
 
 import numpy as np
 
-from .sample import S, Table, awayfrom0, distinct, integers, normal, positive, unary
+from .sample import S, Table, awayfrom0, booleans, distinct, integers, normal, positive, unary
 
 # fmt: off
 SAMPLES: Table = {
@@ -27,6 +27,8 @@ SAMPLES: Table = {
     "sigmoid": [*unary(normal), S(normal(4) * 20)],
     "erf": [*unary(awayfrom0), S(awayfrom0(4) * 3)],
     "relu": unary(distinct),
+    "masked": [S(normal(*n), booleans(*m)) for n, m in (((2, 3), (2, 3)), ((), ()), ((1,), (1,)), ((0, 3), (3,)), ((2, 3), (2, 1)))]
+    + [S(normal(3, 2).T, booleans(2, 3)), S(normal(3), np.array(False)), S(normal(2, 3), booleans(3, 2).T)],
     "floor": [*unary(distinct), S(integers(3, 2))],
     "ceil": [*unary(distinct), S(integers(3, 2))],
     "trunc": [*unary(distinct), S(integers(3, 2))],

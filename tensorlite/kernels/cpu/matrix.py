@@ -13,7 +13,7 @@ from ...parallel import rows
 
 def _forward(x: Any, weight: Any, bias: Any) -> Any:
     fits = bias is not None and bias.shape == weight.shape[:1] and x.dtype == weight.dtype == bias.dtype
-    if not fits or not x.size or x.dtype not in (np.float32, np.float64):
+    if not fits or not x.size or x.shape[-1] != weight.shape[-1] or x.dtype not in (np.float32, np.float64):
         return NotImplemented  # what does not fit is for the plain level to complain about
     y = as_rows(x) @ weight.T  # (N, out)
 
