@@ -1,0 +1,1 @@
+import tensorlite  # before NumPy, whose BLAS reads its settings when it is loaded

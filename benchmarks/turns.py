@@ -8,6 +8,7 @@ it calls `serve(step)`, which times `step()` whenever it is told to.
 from __future__ import annotations
 
 import json
+import os
 import platform
 import resource
 import statistics
@@ -44,7 +45,9 @@ def compare(module: str, engines: Sequence[str], arguments: Sequence[str], turns
     """
     command = [sys.executable, "-m", module, *arguments, "--worker"]
     workers = {
-        name: subprocess.Popen([*command, name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        name: subprocess.Popen(
+            [*command, name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=_environment(name)
+        )
         for name in engines
     }
     try:
@@ -72,6 +75,11 @@ def compare(module: str, engines: Sequence[str], arguments: Sequence[str], turns
         }
         for name in workers
     }
+
+
+def _environment(engine: str) -> dict[str, str]:
+    """A peer runs as its users run it: what tensorlite tells the C library is not for it."""
+    return dict(os.environ) if engine == "tensorlite" else os.environ | {"TENSORLITE_MALLOC": "system"}
 
 
 def _answer(worker: subprocess.Popen) -> str:

@@ -9,10 +9,15 @@
 Where tensorlite has a thing it has PyTorch's name, argument order, default and behaviour.
 """
 
+import os as _os
 import warnings as _warnings
 from importlib.util import find_spec as _find_spec
 from math import e, inf, nan, pi
 from sys import modules as _modules
+
+# After a product OpenBLAS's threads spin for 2^n cycles, by default 2^26, 25 ms, in which they take the cores from the
+# threads of parallel.py. NumPy's OpenBLAS reads this when it is loaded, so it helps if NumPy was not imported before.
+_os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "20")
 
 from . import autograd, backends, cuda, data, machine, nn, optim, utils
 from . import inplace as _inplace  # attaches the methods that end in _

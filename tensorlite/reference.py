@@ -16,7 +16,7 @@ from .ops.indexing import take_along_dim
 from .ops.matrix import matmul
 from .ops.reduction import amax, mean, sum
 from .ops.shape import squeeze, unsqueeze
-from .random import head_masks
+from .random import attention_kept
 from .tensor import array_of
 
 
@@ -119,5 +119,5 @@ def causal_mask(scores: Any) -> Any:
 def attention_mask_kept(weights: Any, p: float, seed: int) -> Any:
     """Which attention weights dropout keeps: booleans, (…, T, S) as the weights."""
     t, s = weights.shape[-2:]
-    heads = math.prod(weights.shape[:-2])
-    return xp(weights).asarray(head_masks(p, seed, 0, heads)(t, s).reshape(weights.shape))
+    heads = xp(weights).arange(math.prod(weights.shape[:-2]))
+    return attention_kept(p, seed, heads, 0, t, s).reshape(weights.shape)

@@ -8,7 +8,7 @@ the softmax of a block of rows needs no rescaling here, since all its keys are a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from ...ops.attention import _attention
 from ...parallel import cache_bytes, get_num_threads, share
-from ...random import head_masks
+from ...random import attention_kept
 
 ROWS = 128  # of queries in a block
 
@@ -41,12 +41,12 @@ def _plan(q: Any, k: Any) -> tuple[list[tuple[slice, slice]], int]:
     return [(slice(*ends[i : i + 2]), slice(0, h)) for i in range(groups)], rows
 
 
-def _masks(dropout_p: float, seed: int, at: tuple[slice, slice], q: Any, columns: int) -> Callable[[int, int], Any]:
-    """draw(rows, seen): the next rows of the dropout masks of a group's heads, scaled, as far as keys are seen."""
-    b, h = at[0].stop - at[0].start, at[1].stop - at[1].start
-    draw = head_masks(dropout_p, seed, at[0].start * q.shape[1] + at[1].start, b * h)
-    scale = q.dtype.type(1 / (1 - dropout_p))
-    return lambda rows, seen: draw(rows, columns).reshape(b, h, rows, columns)[..., :seen] * scale
+def _kept(dropout_p: float, seed: int, at: tuple[slice, slice], q: Any, start: int, stop: int, seen: int) -> Any:
+    """(b, h, R, S) booleans: what dropout keeps of a block of a group's weights."""
+    numbers = np.arange(q.shape[0] * q.shape[1]).reshape(q.shape[:2])[at]
+    return attention_kept(dropout_p, seed, numbers.reshape(-1), start, stop - start, seen).reshape(
+        *numbers.shape, -1, seen
+    )
 
 
 @cache
@@ -99,17 +99,17 @@ def _forward(q: Any, k: Any, v: Any, mask: Any, *, is_causal: bool, scale: float
     def group(i: int) -> None:
         at = groups[i]
         qs, ks, vs, ys, totals = q[at] * q.dtype.type(scale), k[at], v[at], y[at], logsumexp[at]  # (b, h, T, D) …
-        draw = _masks(dropout_p, seed, at, q, s) if dropout_p else None
         for start, stop, seen in _blocks(t, s, rows, is_causal):
             p = _scores(qs[:, :, start:stop], ks[:, :, :seen], start, is_causal)  # (b, h, R, S)
             top = p.max(axis=-1, keepdims=True)  # (b, h, R, 1)
             p -= top
             np.exp(p, out=p)
             total = p.sum(axis=-1, keepdims=True)  # (b, h, R, 1)
-            if draw is not None:
-                p *= draw(stop - start, seen)
-            np.divide(p @ vs[:, :, :seen], total, out=ys[:, :, start:stop])
             np.add(np.log(total), top, out=totals[:, :, start:stop])
+            if dropout_p:
+                p *= _kept(dropout_p, seed, at, q, start, stop, seen)
+                total *= 1 - dropout_p
+            np.divide(p @ vs[:, :, :seen], total, out=ys[:, :, start:stop])
 
     share(group, len(groups))
     return y, logsumexp
@@ -122,14 +122,13 @@ def _backward(
     t, s = q.shape[2], k.shape[2]
     groups, rows = _plan(q, k)
     dq, dk, dv = (_like_heads(x, x.shape[-1]) for x in (q, k, v))
-    scale = q.dtype.type(scale)
+    scale, larger = q.dtype.type(scale), q.dtype.type(1 / (1 - dropout_p))
 
     def group(i: int) -> None:
         at = groups[i]
         qs, ks, vs, gs, totals = q[at] * scale, k[at], v[at], g[at], logsumexp[at]
         inner = np.einsum("bhtd,bhtd->bht", gs, y[at])[..., None]  # rowsum(g y)
         queries, keys, values = dq[at], np.zeros(ks.shape, q.dtype), np.zeros(vs.shape, q.dtype)
-        draw = _masks(dropout_p, seed, at, q, s) if dropout_p else None
         for start, stop, seen in _blocks(t, s, rows, is_causal):
             qr, gr = qs[:, :, start:stop], gs[:, :, start:stop]
             p = _scores(qr, ks[:, :, :seen], start, is_causal)  # (b, h, R, S)
@@ -137,10 +136,12 @@ def _backward(
             np.exp(p, out=p)
             dp = gr @ vs[:, :, :seen].swapaxes(-1, -2)  # (b, h, R, S)
             dropped = p
-            if draw is not None:
-                kept = draw(stop - start, seen)
+            if dropout_p:
+                kept = _kept(dropout_p, seed, at, q, start, stop, seen)
                 dropped = p * kept
+                dropped *= larger
                 dp *= kept
+                dp *= larger
             values[:, :, :seen] += dropped.swapaxes(-1, -2) @ gr
             dp -= inner[:, :, start:stop]
             dp *= p
