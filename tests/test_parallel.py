@@ -1,6 +1,8 @@
 """Work shared by threads: every piece once, errors come through, and no way to wait for ever."""
 
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -84,3 +86,24 @@ def test_the_bits_do_not_depend_on_the_run(two_threads):
     x = tl.randn(3, 4, 64, 32)
     first, second = (tl.nn.functional.scaled_dot_product_attention(x, x, x, is_causal=True).numpy() for _ in range(2))
     assert np.array_equal(first, second)
+
+
+def test_openblas_is_told_before_numpy_is_loaded():
+    """Its threads shall not spin for long beside ours; what the user has set stays."""
+    program = "import os, tensorlite; print(os.environ['OPENBLAS_THREAD_TIMEOUT'])"
+    for given, expected in (({}, "20"), ({"OPENBLAS_THREAD_TIMEOUT": "26"}, "26")):
+        environment = {k: v for k, v in os.environ.items() if k != "OPENBLAS_THREAD_TIMEOUT"} | given
+        done = subprocess.run(
+            [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+        )
+        assert done.stdout.strip() == expected
+
+
+def test_infinities_are_silent():
+    """log(0) and 0/0 say nothing, forward or backward, as in PyTorch."""
+    program = (
+        "import tensorlite as tl; x = tl.tensor([0.0, 1.0], requires_grad=True)\n"
+        "for f in (tl.log, lambda x: x / x, lambda x: tl.exp(x + 1000), lambda x: x.sqrt()): f(x).sum().backward()"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stderr == ""

@@ -220,13 +220,13 @@ def linear_cross_entropy(
     """
     ids = array_of(target)
     plain = linear_bias is None and weight is None and not label_smoothing and reduction in ("mean", "sum")
-    if not plain or input.ndim != 2 or ids.ndim != 1 or ids.dtype.kind not in "iu" or len(ids) != len(input) or not ids.size:
+    fits = input.dtype != np.float16 and input.ndim == 2 and ids.ndim == 1 and ids.dtype.kind in "iu" and len(ids) == len(input)
+    counted = ids != ignore_index
+    if not plain or not fits or not counted.any():
         logits = linear(input, linear_weight, linear_bias)
         options: dict[str, Any] = {"ignore_index": ignore_index, "reduction": reduction, "label_smoothing": label_smoothing}
         return cross_entropy(logits, target, weight, **options)
-    counted = ids != ignore_index
-    count = int(counted.sum()) if reduction == "mean" else 1
-    share = counted.astype(input.dtype) / input.dtype.type(count or math.nan)
+    share = counted.astype(input.dtype) / input.dtype.type(counted.sum() if reduction == "mean" else 1)
     slopes = tuple([is_grad_enabled() and getattr(x, "requires_grad", False) for x in (input, linear_weight)])
     return _linear_cross_entropy(input, linear_weight, xp(ids).where(counted, ids, 0), share, slopes=slopes)
 

@@ -191,3 +191,37 @@ def test_the_mean_of_float16_may_come_from_a_sum_above_65504():
     logits, target = tl.tensor([[60.0, 0.0]]).half().expand(2000, 2), tl.ones(2000, dtype=tl.int64)
     assert tl.nn.functional.cross_entropy(logits, target).item() == 60
     assert tl.nn.functional.mse_loss(logits, logits * 0).item() == 1800
+
+
+PROJECTED: dict[str, Case] = {
+    f"{what}, {how}": (functional("linear_cross_entropy", reduction=how, **options), normal(4, 3), normal(5, 3), np.array(target))
+    for how in ("mean", "sum", "none")
+    for what, options, target in (
+        ("plain", {}, [1, 4, 0, 1]), ("ignored", {"ignore_index": 1}, [1, 4, 0, 1]), ("-100", {}, [2, -100, 0, -100]),
+        ("all ignored", {"ignore_index": 2}, [2, 2, 2, 2]), ("smoothed", {"label_smoothing": 0.1}, [1, 4, 0, 1]),
+    )
+}  # fmt: skip
+PROJECTED |= {
+    "with a bias": (
+        lambda m, x, w, t, b: m.nn.functional.linear_cross_entropy(x, w, t, linear_bias=b),
+        normal(4, 3), normal(5, 3), np.array([1, 4, 0, 1]), normal(5),
+    ),
+    "large logits": (functional("linear_cross_entropy"), normal(4, 3) * 100, normal(5, 3) * 100, np.array([1, 4, 0, 1])),
+    "target too large": (functional("linear_cross_entropy"), normal(2, 3), normal(5, 3), np.array([1, 5])),
+    "wrong batch": (functional("linear_cross_entropy"), normal(2, 3), normal(5, 3), np.array([1])),
+    "widths": (functional("linear_cross_entropy"), normal(2, 3), normal(5, 4), np.array([1, 0])),
+}  # fmt: skip
+
+
+@table(PROJECTED)
+def test_linear_cross_entropy(case: Case):
+    compare(*case)
+
+
+@pytest.mark.filterwarnings("ignore:.*non-leaf:UserWarning")
+def test_linear_cross_entropy_in_parts(monkeypatch: pytest.MonkeyPatch):
+    """More logits than are held at a time: the parts of the weight's gradient add up."""
+    from tensorlite.kernels.cpu import loss
+
+    monkeypatch.setattr(loss, "LOGITS", 3 * 5 * 8)
+    compare(functional("linear_cross_entropy"), normal(10, 3), normal(5, 3), integers(5, 10))
