@@ -126,6 +126,23 @@ class Node:
     def __repr__(self) -> str:
         return f"<Node {self.op.name}>"
 
+    def name(self) -> str:
+        """The name of its op; as PyTorch's `grad_fn.name()`."""
+        return self.op.name
+
+    @property
+    def next_functions(self) -> tuple[tuple[Any, int], ...]:
+        """Per input: the Node it came from and which of its outputs it is; a leaf is itself, and None stands for what no
+        gradient goes to.
+
+        >>> import tensorlite as tl
+        >>> x = tl.tensor(2.0, requires_grad=True)
+        >>> y = x.exp() * x
+        >>> y.grad_fn, y.grad_fn.name(), y.grad_fn.next_functions
+        (<Node multiply>, 'multiply', ((<Node exp>, 0), (tensor(2., requires_grad=True), 0)))
+        """
+        return tuple(zip(self.parents, self.indices))
+
     def check(self) -> None:
         """Raise RuntimeError unless what was kept is still there and still what the forward saw."""
         if self.kept is None:
