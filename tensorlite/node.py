@@ -132,8 +132,8 @@ class Node:
 
     @property
     def next_functions(self) -> tuple[tuple[Any, int], ...]:
-        """Per input: the Node it came from and which of its outputs it is; a leaf is itself, and None stands for what no
-        gradient goes to.
+        """Per input: the Node it came from and which of its outputs it is; a leaf is itself, and None stands for what
+        no gradient goes to.
 
         >>> import tensorlite as tl
         >>> x = tl.tensor(2.0, requires_grad=True)
