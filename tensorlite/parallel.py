@@ -1,7 +1,7 @@
 """Work in blocks that fit into the cache, on several threads.
 
 NumPy releases the interpreter's lock inside its loops and products, so Python threads share the work. A whole-array
-formula reads and writes main memory once per operation; on a block that stays in the L2 cache it does so once.
+formula reads and writes main memory once per operation; on a block that stays in a cache it does so once.
 """
 
 from __future__ import annotations
