@@ -1,4 +1,4 @@
-"""The attention kernel's tiles: the same result whatever the cache, the number of threads and the size of the scores."""
+"""The attention kernel in tiles: the same result whatever the cache, the threads and the size of the scores."""
 
 import math
 
