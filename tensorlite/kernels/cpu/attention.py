@@ -168,6 +168,8 @@ def _backward(
     def group(i: int) -> None:
         at = groups[i]
         qs, ks, vs, gs, sums = q[at] * scale, k[at], v[at], g[at], logsumexp[at]
+        if gs.strides[-1] != gs.itemsize:  # of a sum, it is one number over and over, which no product takes as it is
+            gs = np.ascontiguousarray(gs)
         inner = np.vecdot(gs, y[at])[..., None]  # rowsum(g y)
         q1, k1, g1, v1 = qs, ks, gs, vs
         if by_product:
