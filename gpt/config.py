@@ -77,7 +77,10 @@ class GPTConfig:
         A tied head is `wte.weight`, and not there a second time.
         """
         C = self.n_embd
-        shapes: dict[str, tuple[int, ...]] = {"wte.weight": (self.vocab_size, C), "wpe.weight": (self.context_length, C)}
+        shapes: dict[str, tuple[int, ...]] = {
+            "wte.weight": (self.vocab_size, C),
+            "wpe.weight": (self.context_length, C),
+        }
 
         def layer(name: str, *weight: int, bias: bool) -> None:
             shapes[f"{name}.weight"] = weight

@@ -250,7 +250,7 @@ FORGED = {
     "offsets that overlap": (header_and_numbers({"a": entry(), "b": entry(offsets=[8, 24])}, b"0" * 24), "offset"),
     "a gap": (header_and_numbers({"a": entry(offsets=[4, 20])}, b"0" * 20), "offset"),
     "bytes that belong to nothing": (header_and_numbers({"a": entry()}, b"0" * 20), "not fully covered"),
-    "a shape larger than memory": (header_and_numbers({"a": entry(shape=[2**40, 2**40])}), "overflow|mismatch|[Ii]nvalid"),
+    "a shape larger than memory": (header_and_numbers({"a": entry(shape=[2**40, 2**40])}), "overflow|nvalid"),
     "a shape that is not the size": (header_and_numbers({"a": entry(shape=[1])}), "[Ii]nvalid"),
     "a dtype that nobody has": (header_and_numbers({"a": entry("F31")}), "unknown variant"),
     "a dtype that NumPy lacks": (

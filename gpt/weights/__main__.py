@@ -89,7 +89,9 @@ def inspect(argv: Sequence[str]) -> None:
         print(f"{name:<{width}}  {dtype:<8}  {x.stored_shape!s:<16}{'  (in, out)' if x.transposed else ''}")
     count = sum(prod(x.shape) for x in found.arrays.values())
     print(f"form        {found.format}")
-    print(f"numbers     {count:,} in {len(found.arrays)} arrays, {sum(x.nbytes for x in found.arrays.values()):,} bytes")
+    print(
+        f"numbers     {count:,} in {len(found.arrays)} arrays, {sum(x.nbytes for x in found.arrays.values()):,} bytes"
+    )
     if found.ignored:
         print(f"passed over {', '.join(found.ignored)}")
     try:

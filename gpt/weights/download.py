@@ -31,11 +31,15 @@ def download(name: str) -> Path:
         return folder
     repository = REPOSITORIES.get(name, name)
     address = f"https://huggingface.co/{repository}/resolve/main/"
-    by_hand = f"put {' and '.join(address + file for file in FILES)} into a folder, and give its path instead of the name"
+    by_hand = (
+        f"put {' and '.join(address + file for file in FILES)} into a folder, and give its path instead of the name"
+    )
     try:
         from huggingface_hub import hf_hub_download
     except ImportError as error:
-        raise ImportError(f"{repository} comes through huggingface_hub: pip install 'tensorlite[hub]'; or {by_hand}") from error
+        raise ImportError(
+            f"{repository} comes through huggingface_hub: pip install 'tensorlite[hub]'; or {by_hand}"
+        ) from error
     try:
         paths = [Path(hf_hub_download(repository, file)) for file in FILES]
     except Exception as error:  # of its own, of its HTTP library, of the system: they have nothing in common
@@ -57,4 +61,6 @@ def check_sum(path: Path) -> None:
             while piece := file.read(1 << 20):
                 digest.update(piece)
         if digest.hexdigest() != blob.name:
-            raise ValueError(f"{path} arrived damaged: its SHA-256 is {digest.hexdigest()}; delete {blob}, and try again")
+            raise ValueError(
+                f"{path} arrived damaged: its SHA-256 is {digest.hexdigest()}; delete {blob}, and try again"
+            )

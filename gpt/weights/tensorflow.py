@@ -13,6 +13,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,13 @@ from gpt.weights.source import IN_OUT, Source
 from gpt.weights.table import read_table, varint
 from tensorlite.stored import Stored, open_map
 
-_FIELDS = {"n_vocab": "vocab_size", "n_ctx": "context_length", "n_embd": "n_embd", "n_head": "n_head", "n_layer": "n_layer"}
+_FIELDS = {
+    "n_vocab": "vocab_size",
+    "n_ctx": "context_length",
+    "n_embd": "n_embd",
+    "n_head": "n_head",
+    "n_layer": "n_layer",
+}
 _DTYPES = {1: np.dtype("<f4"), 2: np.dtype("<f8"), 19: np.dtype("<f2")}  # those of types.proto that weights may have
 _KINDS = {"w": "weight", "g": "weight", "b": "bias"}
 
@@ -156,6 +163,6 @@ def _stored(entry: _Entry, memories: list[Any]) -> Stored:
 
 def _check_apart(index: Path, entries: dict[str, _Entry]) -> None:
     places = sorted((e.shard, e.offset, e.offset + e.size, name) for name, e in entries.items() if e.size)
-    for (shard, _, end, name), (other, start, _, following) in zip(places, places[1:]):
+    for (shard, _, end, name), (other, start, _, following) in pairwise(places):
         if shard == other and start < end:
             raise ValueError(f"{index}: {name} and {following} overlap")
