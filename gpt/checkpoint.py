@@ -57,7 +57,7 @@ def open_model(path: str | PathLike[str]) -> tuple[GPTConfig, dict[str, Stored]]
     return config, {name: x for name, x in content.items() if isinstance(x, Stored)}
 
 
-class Misfit(ValueError):
+class MisfitError(ValueError):
     """Arrays are not those of a configuration: names that only one of the two has, and shapes that differ."""
 
     def __init__(self, missing: list[str], unexpected: list[str], misshapen: list[str]):
@@ -68,7 +68,7 @@ class Misfit(ValueError):
 
 
 def check_fit(config: GPTConfig, arrays: Mapping[str, Stored]) -> None:
-    """Misfit unless `arrays` are exactly those of a model of `config`, and ValueError unless they are floating."""
+    """MisfitError unless `arrays` are exactly those of a model of `config`, and ValueError unless they are floating."""
     if config.n_layer > len(arrays):  # a forged number of blocks shall not make us count them
         raise ValueError(f"the configuration has {config.n_layer:,} blocks, and the file {len(arrays):,} arrays")
     shapes = config.shapes()
@@ -80,7 +80,7 @@ def check_fit(config: GPTConfig, arrays: Mapping[str, Stored]) -> None:
     misshapen = [f"{name}: {theirs} in the file, {ours} in the model" for name, (theirs, ours) in differing.items()]
     missing, unexpected = [name for name in shapes if name not in arrays], [n for n in arrays if n not in shapes]
     if missing or unexpected or misshapen:
-        raise Misfit(missing, unexpected, misshapen)
+        raise MisfitError(missing, unexpected, misshapen)
     if wrong := [f"{name}: {x.dtype}" for name, x in arrays.items() if x.read_dtype.kind != "f"]:
         raise ValueError("weights are floating-point numbers, and these are not:\n    " + "\n    ".join(wrong))
 
@@ -91,7 +91,7 @@ def assemble(config: GPTConfig, arrays: Mapping[str, Stored], dtype: Any = None)
 
     dtype  of the model; by default the widest among the arrays, where bfloat16 counts as float32
 
-    Misfit and ValueError as `check_fit`, before anything is read.
+    MisfitError and ValueError as `check_fit`, before anything is read.
     """
     check_fit(config, arrays)
     dtype = np.result_type(*(x.read_dtype for x in arrays.values())) if dtype is None else dtype

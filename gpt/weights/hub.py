@@ -1,4 +1,4 @@
-"""The Hugging Face hub's GPT-2: a folder with config.json and model.safetensors, as transformers' GPT2LMHeadModel has it.
+"""The hub's GPT-2: a folder with config.json and model.safetensors, as transformers' GPT2LMHeadModel has it.
 
 Names are the model's, sometimes after `transformer.`. The four matrices of a block are (in, out). A tied head is not in
 the file, or is there as a copy. `h.0.attn.bias` and `h.0.attn.masked_bias` are masks, no weights.

@@ -5,7 +5,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from gpt.checkpoint import Misfit, assemble, check_fit, latest_weights, open_model
+from gpt.checkpoint import MisfitError, assemble, check_fit, latest_weights, open_model
 from gpt.config import PRESETS, GPTConfig
 from gpt.model import GPT
 from gpt.weights import download
@@ -35,8 +35,8 @@ def load(source: str | PathLike[str], *, dtype: Any = None, **changes: Any) -> G
     bias=False, qkv_bias=False   a file without these
 
     FileNotFoundError if there is nothing. ValueError if a file is broken, if it does not say all of the configuration,
-    or, a Misfit, if the two do not fit: it lists every name that is missing, unexpected or of another shape. Memory is
-    taken only after that.
+    or, a MisfitError, if the two do not fit: it lists every name that is missing, unexpected or of another shape.
+    Memory is taken only after that.
     """
     found = find(source)
     config = settle(found, changes)
@@ -45,7 +45,7 @@ def load(source: str | PathLike[str], *, dtype: Any = None, **changes: Any) -> G
         check_fit(config, found.arrays)
         found.verify()
         return assemble(config, found.arrays, dtype)
-    except Misfit as error:
+    except MisfitError as error:
         raise ValueError(f"{source}: {error}{_advice(config, found)}") from error
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from error
