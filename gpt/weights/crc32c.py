@@ -73,14 +73,14 @@ def _times(operator: Words, vectors: Words) -> Words:
 
 def _after_bits(register: Words, bits: int) -> Words:
     for _ in range(bits):
-        register = register >> 1 ^ (register & 1) * np.uint32(_POLYNOMIAL)
+        register = (register >> 1 ^ (register & 1) * np.uint32(_POLYNOMIAL)).astype(np.uint32)
     return register
 
 
 # Moving on by 1, 2, 4, 8 … bytes.
-_OPERATORS = [_after_bits(np.uint32(1) << np.arange(32, dtype=np.uint32), 8)]
+_OPERATORS = [_after_bits(np.array([1 << i for i in range(32)], np.uint32), 8)]
 for _ in range(48):
     _OPERATORS.append(_times(_OPERATORS[-1], _OPERATORS[-1]))
 # What a register becomes after 32 bits, by its lower and by its upper half.
 _HALF = np.arange(1 << 16, dtype=np.uint32)
-_TABLES = _after_bits(_HALF, 32), _after_bits(_HALF << 16, 32)
+_TABLES = _after_bits(_HALF, 32), _after_bits(_HALF * np.uint32(1 << 16), 32)

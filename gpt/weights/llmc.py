@@ -9,9 +9,10 @@ Source: Karpathy, llm.c, train_gpt2.py and train_gpt2.c.
 """
 
 import re
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -43,7 +44,7 @@ def open_llmc(path: Path) -> Source:
             f"{path} begins with {magic}, {version}; llm.c's models begin with {MAGIC} and {FLOAT32} (float32) or "
             f"{BFLOAT16} (bfloat16)"
         )
-    said = dict(zip(_NAMES, sizes))
+    said: dict[str, Any] = dict(zip(_NAMES, sizes))
     try:
         config = GPTConfig(**said)
         if padded < config.vocab_size:
@@ -95,7 +96,7 @@ def save_llmc(model: GPT, path: str | PathLike[str], dtype: Literal["float32", "
     weights = with_biases(model)
     with replacing(path) as beside, beside.open("wb") as file:
         file.write(header.tobytes())
-        for name, _ in _in_their_order(GPTConfig(**{**config.to_dict(), "bias": True, "qkv_bias": True})):
+        for name, _ in _in_their_order(replace(config, bias=True, qkv_bias=True)):
             array = np.ascontiguousarray(weights[name], "<f4")
             array = array if version == FLOAT32 else to_bfloat16(array)
             file.write(array.data)

@@ -102,7 +102,8 @@ def settle(found: Source, changes: dict[str, Any]) -> GPTConfig:
         said = {"context_length": wpe.shape[0], "n_layer": len(blocks), "n_embd": wte.shape[1], **said}
     said |= changes
     if "n_head" not in said:
-        sizes = {(preset.n_layer, preset.n_embd): preset.n_head for preset in map(PRESETS.get, download.REPOSITORIES)}
+        gpt2 = [PRESETS[name] for name in download.REPOSITORIES]
+        sizes = {(preset.n_layer, preset.n_embd): preset.n_head for preset in gpt2}
         if (size := (said.get("n_layer"), said.get("n_embd"))) not in sizes:
             raise ValueError(
                 f"the file does not say how many heads its attention has, and {size[0]} blocks of width {size[1]} are "
@@ -133,7 +134,8 @@ def _keep_rows(arrays: dict[str, Any], name: str, rows: int, fewer: int) -> None
 
 def _advice(config: GPTConfig, found: Source) -> str:
     """How to ask for the model that the file seems to hold, where another form of GPT-2 fits it; else nothing."""
-    arrays, changes = found.arrays, {}
+    arrays = found.arrays
+    changes: dict[str, Any] = {}
     if (wte := arrays.get("wte.weight")) and len(wte.shape) == 2 and wte.shape[0] != config.vocab_size:
         changes["vocab_size"] = wte.shape[0]
     if "lm_head.weight" in arrays:

@@ -1,7 +1,7 @@
 """What every format of weights comes down to: arrays under the model's names, and what the file says of the model."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -37,8 +37,7 @@ IN_OUT = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_
 
 def with_biases(model: GPT) -> Mapping[str, np.ndarray]:
     """The model's numbers by name and in its order, with zeros for biases that it has not."""
-    config = model.config
-    full = GPTConfig(**{**config.to_dict(), "bias": True, "qkv_bias": True}).shapes()
+    full = replace(model.config, bias=True, qkv_bias=True).shapes()
     weights = {name: x.numpy(force=True) for name, x in model.state_dict().items()}
     dtype = weights["wte.weight"].dtype
     return {name: weights[name] if name in weights else np.zeros(shape, dtype) for name, shape in full.items()}

@@ -31,7 +31,11 @@ _FIELDS = {
     "n_head": "n_head",
     "n_layer": "n_layer",
 }
-_DTYPES = {1: np.dtype("<f4"), 2: np.dtype("<f8"), 19: np.dtype("<f2")}  # those of types.proto that weights may have
+_DTYPES: dict[int, np.dtype] = {
+    1: np.dtype("<f4"),
+    2: np.dtype("<f8"),
+    19: np.dtype("<f2"),
+}  # those of types.proto that weights may have
 _KINDS = {"w": "weight", "g": "weight", "b": "bias"}
 
 
