@@ -16,7 +16,7 @@ from gpt.weights import load, save_hub
 from gpt.weights.download import cached
 from train import evaluate
 from train.corpus import Windows
-from train.gpt2_reference import GREEDY, LLMC, Row, llmc_tokens, mean_loss, report
+from train.gpt2_reference import GREEDY, LLMC, Row, llmc_steps, llmc_tokens, mean_loss, report
 
 SMALL = GPTConfig(n_layer=1, n_embd=8, n_head=2)
 
@@ -86,7 +86,7 @@ def test_ten_steps_are_pytorchs(small, data_dir):
     from torch_gpt import TorchGPT
 
     model, tokenizer = load(small), GPT2Tokenizer()
-    rows = [row for row in report(model, tokenizer, data_dir) if row.what.startswith("llm.c")]
+    rows = list(llmc_steps(model, tokenizer, data_dir))
     theirs = TorchGPT(model)
     text = (data_dir / "tinyshakespeare.txt").read_text()
     ids = torch.tensor(llmc_tokens(text, tokenizer, 257))

@@ -93,7 +93,7 @@ def report(
         yield from _embedding(model)
         yield from _greedy(model, tokenizer)
         yield from _verdict(model, tokenizer, data)
-        yield from _llmc(model, tokenizer, data)
+        yield from llmc_steps(model, tokenizer, data)
     yield _openwebtext(model, OPENWEBTEXT[name], openwebtext, windows)
 
 
@@ -132,7 +132,8 @@ def mean_loss(model: GPT, windows: Windows, count: int | None = None) -> float:
     return total / len(chosen)
 
 
-def _llmc(model: GPT, tokenizer: Tokenizer, data: Path | None) -> Iterator[Row]:
+def llmc_steps(model: GPT, tokenizer: Tokenizer, data: Path | None) -> Iterator[Row]:
+    """llm.c's ten steps of training, on a copy of the model."""
     if data is None or not (path := data / "tinyshakespeare.txt").is_file():
         for step, published in enumerate(LLMC, 1):
             note = "tinyshakespeare.txt is not in the folder of --data"
