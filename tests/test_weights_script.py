@@ -7,16 +7,14 @@ from hashlib import sha256
 from types import ModuleType
 
 import pytest
+from tiny_gpt import TINY
 
 import tensorlite as tl
 from gpt.checkpoint import save_model
-from gpt.config import PRESETS
 from gpt.model import GPT
 from gpt.options import UsageError
 from gpt.weights import __main__ as script
 from gpt.weights import load, save_hub
-
-TINY = replace(PRESETS["tiny"], vocab_size=50)
 
 
 @pytest.fixture

@@ -9,16 +9,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny_gpt import TINY
 
 import tensorlite as tl
-from gpt.config import PRESETS, GPTConfig
+from gpt.config import GPTConfig
 from gpt.model import GPT
 from gpt.weights import load, save_hub, save_llmc
 from gpt.weights.source import IN_OUT
 
 REFERENCE = Path(__file__).parent / "data" / "gpt2-tiny"
 TOLERANCE = {"float32": 1e-4, "float64": 1e-10}
-TINY = replace(PRESETS["tiny"], vocab_size=50)
 
 
 def assert_close(ours, theirs, tolerance, what):
