@@ -19,7 +19,6 @@ def _forward(x: Any, *, approximate: str) -> Any:
     slope = np.empty_like(x) if is_grad_enabled() else None
     source, target, slopes = x.reshape(-1), y.reshape(-1), None if slope is None else slope.reshape(-1)
 
-    @np.errstate(over="ignore")  # exp(-2u) may be infinite, and then s is 0, as it should be
     def block(start: int, stop: int) -> None:
         x = np.clip(source[start:stop], -40, 40)  # beyond, s is 0 or 1; taken there, no power of x overflows
         s = x * x
@@ -30,7 +29,8 @@ def _forward(x: Any, *, approximate: str) -> Any:
             d = np.multiply(s, 3, out=slopes[start:stop])
             x *= 4 * _C
             d += x  # -2 x u' = 4 c x - 6u
-        np.exp(s, out=s)
+        with np.errstate(over="ignore"):  # exp(-2u) may be infinite, and then s is 0, as it should be
+            np.exp(s, out=s)
         s += 1
         np.reciprocal(s, out=s)
         np.multiply(source[start:stop], s, out=target[start:stop])
