@@ -86,7 +86,7 @@ def compare(module: str, engines: Sequence[str], arguments: Sequence[str], turns
 
 def _environment(engine: str) -> dict[str, str]:
     """A peer runs as its users run it: what tensorlite tells the C library is not for it."""
-    return dict(os.environ) if engine == "tensorlite" else os.environ | {"TENSORLITE_MALLOC": "system"}
+    return dict(os.environ) if engine.startswith("tensorlite") else os.environ | {"TENSORLITE_MALLOC": "system"}
 
 
 def _answer(worker: subprocess.Popen) -> str:
@@ -101,7 +101,7 @@ def machine() -> dict[str, Any]:
     if info.exists():
         cpu = next((line.split(":")[1].strip() for line in info.read_text().splitlines() if "model name" in line), cpu)
     versions = {"python": platform.python_version()}
-    for package in ("numpy", "torch", "jax", "tensorlite"):
+    for package in ("numpy", "torch", "transformers", "jax", "tensorlite"):
         try:
             versions[package] = version(package)
         except PackageNotFoundError:

@@ -17,10 +17,14 @@ nanoGPT for the last stage.
 """
 
 import math
+from typing import TYPE_CHECKING
 
 import tensorlite as tl
 from tensorlite import Tensor, nn
 from tensorlite.nn import functional as F
+
+if TYPE_CHECKING:
+    from gpt.cache import LayerCache
 
 
 class SimplifiedSelfAttention(nn.Module):
@@ -99,7 +103,8 @@ class MultiHeadAttention(nn.Module):
     c_attn  (3C, C): the rows are the queries of head 0, 1, …, then the keys, then the values
     c_proj  (C, C)
 
-    The (T, T) scores and the mask are never in memory as a whole where there is a kernel for it.
+    The (T, T) scores and the mask are never in memory as a whole where there is a kernel for it. With a cache
+    (gpt/cache.py) the tokens look at those that it holds, too.
     """
 
     def __init__(self, n_embd: int, n_head: int, dropout: float = 0.0, bias: bool = True, qkv_bias: bool = True):
@@ -109,10 +114,13 @@ class MultiHeadAttention(nn.Module):
         self.c_attn = nn.Linear(n_embd, 3 * n_embd, bias=qkv_bias)
         self.c_proj = nn.Linear(n_embd, n_embd, bias=bias)
 
-    def forward(self, x: Tensor) -> Tensor:  # (B, T, C) -> (B, T, C)
+    def forward(self, x: Tensor, cache: "LayerCache | None" = None) -> Tensor:  # (B, T, C) -> (B, T, C)
         B, T, C = x.shape
-        heads = self.c_attn(x).view(B, T, 3 * self.n_head, C // self.n_head)  # (B, T, 3 nh, hs)
-        q, k, v = (part.transpose(1, 2) for part in heads.split(self.n_head, dim=2))  # (B, nh, T, hs) each
+        heads = self.c_attn(x).view(B, T, 3 * self.n_head, C // self.n_head).transpose(1, 2)  # (B, 3 nh, T, hs)
+        q, k, v = heads.split(self.n_head, dim=1)  # (B, nh, T, hs) each
         dropout_p = self.dropout if self.training else 0.0
-        y = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout_p, is_causal=True)  # (B, nh, T, hs)
+        mask, is_causal = None, True
+        if cache is not None:
+            k, v, mask, is_causal = cache.append(k, v)  # (B, nh, S + T, hs) each; see there for the mask
+        y = F.scaled_dot_product_attention(q, k, v, mask, dropout_p, is_causal)  # (B, nh, T, hs)
         return self.c_proj(y.transpose(1, 2).reshape(B, T, C))

@@ -18,6 +18,7 @@ from os import PathLike
 from typing import Any
 
 from gpt.attention import MultiHeadAttention
+from gpt.cache import Cache, LayerCache
 from gpt.config import GPTConfig
 from tensorlite import Tensor, nn
 from tensorlite.nn import functional as F
@@ -50,8 +51,8 @@ class Block(nn.Module):
         self.mlp = MLP(config)
         self.drop = nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor) -> Tensor:  # (B, T, C) -> (B, T, C)
-        x = x + self.drop(self.attn(self.ln_1(x)))  # (B, T, C)
+    def forward(self, x: Tensor, cache: LayerCache | None = None) -> Tensor:  # (B, T, C) -> (B, T, C)
+        x = x + self.drop(self.attn(self.ln_1(x), cache))  # (B, T, C)
         return x + self.drop(self.mlp(self.ln_2(x)))  # (B, T, C)
 
 
@@ -97,17 +98,20 @@ class GPT(nn.Module):
                 std = init_std if name.startswith("h.") else 0.02
                 nn.init.normal_(parameter, std=std / math.sqrt(branches))
 
-    def forward(self, idx: Tensor, targets: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+    def forward(
+        self, idx: Tensor, targets: Tensor | None = None, cache: Cache | None = None
+    ) -> tuple[Tensor, Tensor | None]:
         """Logits of the next token, and the loss if `targets` say what it was.
 
         idx      (B, T) token ids, T at most context_length
         targets  (B, T): at each position the id that follows. -100 does not count, as in PyTorch and in the book's
                  instruction batches (nanoGPT writes -1)
+        cache    what was read before idx, to which idx is added: see gpt/cache.py
 
         Returns (B, T, V) and the mean cross-entropy with targets, else (B, 1, V) for the last position alone and None.
         ValueError if idx has another shape or is too long, IndexError for an id outside the vocabulary.
         """
-        x = self.hidden(idx)  # (B, T, C)
+        x = self.hidden(idx, cache)  # (B, T, C)
         if targets is None:
             return self.lm_head(x[:, -1:]), None  # (B, 1, V)
         logits = self.lm_head(x)  # (B, T, V)
@@ -118,18 +122,22 @@ class GPT(nn.Module):
         x = self.hidden(idx).flatten(0, 1)  # (B*T, C)
         return F.linear_cross_entropy(x, self.lm_head.weight, targets.flatten())
 
-    def hidden(self, idx: Tensor) -> Tensor:
-        """What the model makes of each token: (B, T) ids -> (B, T, C), which the head turns into logits."""
+    def hidden(self, idx: Tensor, cache: Cache | None = None) -> Tensor:
+        """What the model makes of each token: (B, T) ids -> (B, T, C), which the head turns into logits.
+
+        With a cache, idx are the next T tokens after those that it holds.
+        """
         longest = self.config.context_length
         if idx.ndim != 2 or not 1 <= idx.shape[1] <= longest:
             raise ValueError(
                 f"GPT expects token ids of shape (B, T), with T from 1 to its context_length of {longest}, got "
                 f"{idx.shape}; idx[:, -{longest}:] are the last that fit"
             )
-        x = self.wte(idx) + self.wpe.weight[: idx.shape[1]]  # (B, T, C) + (T, C): position t is row t
-        x = self.drop(x)  # (B, T, C)
-        for block in self.h:
-            x = block(x)  # (B, T, C)
+        x = self.wte(idx)  # (B, T, C)
+        positions = slice(idx.shape[1]) if cache is None else cache.extend(*idx.shape)
+        x = self.drop(x + self.wpe.weight[positions])  # (B, T, C) + (T, C): position t is row t
+        for i, block in enumerate(self.h):
+            x = block(x, None if cache is None else cache.layers[i])  # (B, T, C)
         return self.ln_f(x)  # (B, T, C)
 
     def num_parameters(self, non_embedding: bool = False) -> int:

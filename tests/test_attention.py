@@ -13,6 +13,7 @@ from gpt.attention import (
     SelfAttention,
     SimplifiedSelfAttention,
 )
+from tensorlite.nn import functional as F
 
 B, T, C, heads = 2, 6, 8, 4
 
@@ -134,3 +135,24 @@ def test_the_mask_moves_with_the_module_but_is_no_weight():
     attention = CausalAttention(C, C, T, 0.0)
     assert attention.mask.dtype == tl.bool and "mask" not in attention.state_dict()
     assert attention.mask.tolist() == [[key > query for key in range(T)] for query in range(T)]
+
+
+@pytest.mark.parametrize("dtype, tolerance", [(tl.float32, 1e-5), (tl.float64, 1e-12)])
+@pytest.mark.parametrize("mask", [None, "boolean", "numbers"])
+@pytest.mark.parametrize("B", [1, 3, 9])
+def test_one_query_is_computed_as_the_reference_says(dtype, tolerance, mask, B):
+    """The kernel of a step of generation, whose keys are a part of a larger memory; also where all is masked."""
+    rng = np.random.default_rng(0)
+    q, memory = (tl.from_numpy(rng.standard_normal(shape)).to(dtype) for shape in ((B, 4, 1, 32), (2, B, 4, 300, 32)))
+    k, v = memory[0, :, :, :250], memory[1, :, :, :250]
+    seen = tl.from_numpy(np.arange(250) >= rng.integers(0, 250, (B, 1, 1, 1)))
+    seen[0] = mask is None
+    given = {None: None, "boolean": seen, "numbers": tl.where(seen, 0.5, -1e4).to(dtype)}[mask]
+    with tl.no_grad():
+        found = F.scaled_dot_product_attention(q, k, v, given)
+        with tl.using("reference"):
+            expected = F.scaled_dot_product_attention(q, k, v, given)
+    assert found.dtype == dtype and found.shape == expected.shape
+    np.testing.assert_allclose(found.numpy(), expected.numpy(), rtol=0, atol=tolerance)
+    if mask == "boolean":
+        assert not found[0].numpy().any()

@@ -17,25 +17,23 @@ import tensorlite as tl
 from gpt import generate as script
 from gpt.checkpoint import latest_weights, load_model, save_model
 from gpt.config import PRESETS
-from gpt.generate import evaluating, generate, pieces, sample, stream
+from gpt.generate import generate, stream
 from gpt.model import GPT
-from gpt.tokenizer import CharacterTokenizer, GPT2Tokenizer, WordTokenizer
-from tensorlite import nn
+from gpt.sequences import evaluating
+from gpt.tokenizer import CharacterTokenizer, WordTokenizer
 
 TINY = PRESETS["tiny"]
 V = TINY.vocab_size
 
 
-class Counting(nn.Module):
+class Counting(GPT):
     """A model that is sure of one thing: after token i comes i + 1."""
 
-    config = replace(TINY, vocab_size=10, context_length=4)
-
     def __init__(self):
-        super().__init__()
+        super().__init__(replace(TINY, vocab_size=10, context_length=4))
         self.seen = []
 
-    def forward(self, idx):
+    def forward(self, idx, targets=None, cache=None):
         self.seen.append(idx.tolist())
         logits = np.full((len(idx), 1, 10), -1e9, np.float32)
         logits[np.arange(len(idx)), 0, (idx.numpy()[:, -1] + 1) % 10] = 0
@@ -93,23 +91,15 @@ def test_a_generator_of_its_own_leaves_the_default_one_alone(model):
     assert tl.get_rng_state().tolist() != before
 
 
-@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
-@pytest.mark.parametrize("top_k", [None, 3, 100])
-def test_tokens_are_drawn_as_often_as_they_are_likely(temperature, top_k):
-    logits = np.array([2.0, -1.0, 0.5, 1.0, 0.0])
-    weights = np.exp(logits / temperature)
-    if top_k == 3:
-        weights[[1, 4]] = 0
-    draws = sample(tl.tensor(logits).expand(20_000, 5), temperature, top_k, seeded())
-    assert draws.shape == (20_000, 1)
-    frequencies = np.bincount(draws.numpy()[:, 0], minlength=5) / 20_000
-    np.testing.assert_allclose(frequencies, weights / weights.sum(), atol=0.02)  # five standard deviations
-    assert (frequencies[weights == 0] == 0).all()
+def test_each_row_has_a_seed_of_its_own(model):
+    alone = [generate(model, prompt()[i : i + 1], 20, seeds=[i + 5])[0].tolist() for i in range(2)]
+    assert generate(model, prompt(), 20, seeds=[5, 6]).tolist() == alone
+    assert generate(model, prompt()[[1, 0, 1]], 20, seeds=[6, 5, 7]).tolist()[:2] == alone[::-1]
 
 
-def test_top_k_means_k_also_among_equals():
-    draws = sample(tl.zeros(1000, 5), top_k=2, generator=seeded())
-    assert len(set(draws.numpy()[:, 0])) == 2
+def test_with_a_penalty_nothing_comes_twice(model):
+    out = generate(model, prompt(), 12, temperature=0, repetition_penalty=1e6).tolist()
+    assert all(len(set(row)) == len(set(row[:3])) + 12 for row in out)
 
 
 # How long
@@ -131,8 +121,27 @@ def test_without_eos_it_is_max_new_tokens():
 
 def test_the_model_sees_the_last_tokens_of_its_context():
     counting = Counting()
-    generate(counting, tl.tensor([[0, 1, 2]]), 4, temperature=0)
+    generate(counting, tl.tensor([[0, 1, 2]]), 4, temperature=0, use_cache=False)
     assert counting.seen == [[[0, 1, 2]], [[0, 1, 2, 3]], [[1, 2, 3, 4]], [[2, 3, 4, 5]]]
+
+
+def test_with_a_cache_it_sees_only_what_is_new_until_the_context_slides():
+    counting = Counting()
+    generate(counting, tl.tensor([[0, 1]]), 5, temperature=0)
+    assert counting.seen == [[[0, 1]], [[2]], [[3]], [[1, 2, 3, 4]], [[2, 3, 4, 5]]]
+
+
+def test_it_stops_where_the_context_is_full(model):
+    T = TINY.context_length
+    out = generate(model, prompt(), 100, temperature=0, when_full="stop")
+    assert out.shape == (2, T + 1)  # the last token is read by nobody
+    assert out.tolist() == generate(model, prompt(), 100, temperature=0)[:, : T + 1].tolist()
+
+
+def test_a_row_that_has_ended_is_computed_no_longer():
+    counting = Counting()
+    generate(counting, tl.tensor([[2], [5]]), 100, temperature=0, eos_id=7, use_cache=False)
+    assert [len(rows) for rows in counting.seen] == [2, 2, 1, 1, 1]
 
 
 def test_tokens_stream_as_they_are_drawn():
@@ -144,7 +153,7 @@ def test_tokens_stream_as_they_are_drawn():
 
 
 def test_while_it_evaluates_nothing_is_dropped_or_recorded(model):
-    with evaluating(model):
+    with evaluating(model.modules()):
         assert not any(module.training for module in model.modules())
         assert not model(prompt())[0].requires_grad
 
@@ -173,29 +182,19 @@ def test_the_mode_comes_back_after_an_error(model):
         (dict(temperature=-0.5), "temperature expects a finite number from 0 on, got -0.5"),
         (dict(temperature=float("nan")), "temperature expects a finite number from 0 on, got nan"),
         (dict(top_k=0), "top_k expects a number from 1 on, or None to draw among all tokens, got 0"),
+        (dict(top_p=0.0), "top_p expects a probability above 0 and up to 1, or None, got 0.0"),
+        (dict(top_p=1.5), "top_p expects a probability"),
+        (dict(min_p=-0.1), "min_p expects a share from 0 to 1, or None, got -0.1"),
+        (dict(repetition_penalty=0.0), "repetition_penalty expects a finite number above 0, and 1 for none, got 0.0"),
+        (dict(seeds=[1]), "seeds expects one for each of the 2 rows, got 1"),
+        (dict(when_full="grow"), "when_full expects 'slide' or 'stop', got 'grow'"),
+        (dict(idx=prompt(1, 17), when_full="stop"), "a prompt has 17 tokens and the model's context_length is 16"),
         (dict(eos_id=65), "eos_id expects an id of the vocabulary, from 0 to 64, got 65"),
     ],
 )
 def test_arguments_that_make_no_sense(model, arguments, message):
     with pytest.raises(ValueError, match=message):
         stream(model, **{"idx": prompt(), "max_new_tokens": 1, **arguments})  # at once, not at the first token
-
-
-# How it reads
-
-
-@pytest.mark.parametrize("tokenizer", [CharacterTokenizer, WordTokenizer])
-def test_pieces_are_the_text(tokenizer):
-    tokenizer = tokenizer.train(text := "Oh, no! Is it \ufffd, then? It is.")
-    ids = tokenizer.encode(text)
-    assert "".join(pieces(tokenizer, ids)) == tokenizer.decode(ids)
-
-
-def test_half_a_character_waits_for_the_rest(gpt2_vocabulary):
-    tokenizer = GPT2Tokenizer()
-    ids = tokenizer.encode("a 😀!")
-    assert list(pieces(tokenizer, ids)) == ["a", " ", "😀", "!"] and len(ids) == 4
-    assert "".join(pieces(tokenizer, ids[:2])) == tokenizer.decode(ids[:2])  # unless there is no rest
 
 
 # A model's file
@@ -291,6 +290,49 @@ def test_a_run_writes_on(capsys, trained):
     assert wrote(capsys, *argv, "--preset", "greedy") == wrote(capsys, *argv, "--top-k", "1")
 
 
+def test_several_texts_each_under_a_title(capsys, trained):
+    argv = ["--run", str(trained), "--max-new-tokens", "9"]
+    text = wrote(capsys, *argv, "--prompt", "ab", "c", "--samples", "2", "--seed", "4")
+    alone = [wrote(capsys, *argv, "--prompt", p, "--seed", s)[:-1] for p in ("ab", "c") for s in ("4", "5")]
+    titles = [f"--- {p!r}, seed {s} ---\n" for p in ("ab", "c") for s in (4, 5)]
+    assert text == "\n\n".join(title + one for title, one in zip(titles, alone)) + "\n"
+
+
+def test_the_tokens_and_their_log_probabilities(capsys, trained):
+    argv = ["--run", str(trained), "--prompt", "ab", "--max-new-tokens", "5", "--preset", "greedy"]
+    first, *lines = wrote(capsys, *argv, "--logprobs").splitlines()
+    assert first == "ab" and len(lines) == 5
+    assert "ab" + "".join(eval(line.split(maxsplit=1)[1]) for line in lines) == wrote(capsys, *argv)[:-1]
+    assert all(-10 < float(line.split()[0]) < 0 for line in lines)
+
+
+def test_it_stops_before_a_text(capsys, trained):
+    argv = ["--run", str(trained), "--prompt", "ab", "--max-new-tokens", "40"]
+    whole = wrote(capsys, *argv)[:-1]
+    stop = whole[10:13]
+    assert wrote(capsys, *argv, "--stop", stop) == whole[: whole.index(stop, 2)] + "\n"
+
+
+def test_the_cache_changes_nothing_but_the_speed(capsys, trained):
+    argv = ["--run", str(trained), "--prompt", "abba", "--max-new-tokens", "30"]
+    assert wrote(capsys, *argv, "--no-cache") == wrote(capsys, *argv)
+
+
+def test_a_full_context_is_said(capsys, trained):
+    script.main(["--run", str(trained), "--prompt", "abba", "--max-new-tokens", "30", "--when-full", "stop"])
+    printed = capsys.readouterr()
+    assert len(printed.out) == TINY.context_length + 1 + 1
+    assert "the context of 16 tokens is full after 13 new ones; --when-full slide goes on" in printed.err
+
+
+def test_beams(capsys, trained):
+    text = wrote(capsys, "--run", str(trained), "--prompt", "ab", "--max-new-tokens", "5", "--beams", "3")
+    titles = [line for line in text.split("\n") if line.startswith("--- ")]
+    assert [t.split(",")[1] for t in titles] == [" place 1", " place 2", " place 3"]
+    scores = [float(t.split("score ")[1].split(",")[0]) for t in titles]
+    assert scores == sorted(scores, reverse=True)
+
+
 def test_end_of_text_ends_the_text(capsys, tmp_path):
     tokenizer = WordTokenizer.train("so it ends")
     tokenizer.save(tmp_path / "tokenizer.json")
@@ -308,11 +350,16 @@ def test_end_of_text_ends_the_text(capsys, tmp_path):
     "argv, message",
     [
         (["--prompt", "abé"], "cannot encode 'é' (U+00E9) at position 2"),
-        (["--prompt", ""], "--prompt: there is no token in it"),
+        (["--prompt", ""], "the prompt: there is no token in it"),
         (["--temperature", "-1"], "temperature expects a finite number from 0 on, got -1.0"),
         (["--top-k", "0"], "top_k expects a number from 1 on"),
         (["--max-new-tokens", "-5"], "max_new_tokens expects a number from 0 on"),
         (["--device", "abacus"], "'abacus' is not a device"),
+        (["--samples", "0"], "--samples expects a number from 1 on, got 0"),
+        (["--beams", "2", "--samples", "2"], "--beams finds the same text each time"),
+        (["--beams", "2", "--logprobs"], "--beams judges whole sequences"),
+        (["--beams", "0"], "--beams expects a number from 1 on, or none, got 0"),
+        (["--stop", ""], "an empty stop string stands everywhere"),
     ],
 )
 def test_what_cannot_be_done_is_said_in_one_line(trained, argv, message, refused):

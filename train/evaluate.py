@@ -1,13 +1,15 @@
-"""Measuring a trained model: python -m train.evaluate gpt2-reference"""
+"""Measuring a trained model: python -m train.evaluate COMMAND"""
 
 from collections.abc import Sequence
 
 from gpt.options import command, run
-from train import gpt2_reference
+from train import gpt2_reference, perplexity
+
+COMMANDS = {"perplexity": perplexity.main, "gpt2-reference": gpt2_reference.main}
 
 
 def main(argv: Sequence[str]) -> None:
-    command(argv, {"gpt2-reference": gpt2_reference.main}, "evaluate", "Measure a trained model.")
+    command(argv, COMMANDS, "evaluate", "Measure a trained model.")
 
 
 if __name__ == "__main__":

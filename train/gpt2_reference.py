@@ -16,9 +16,10 @@ import numpy as np
 
 import tensorlite as tl
 from gpt.config import PRESETS
-from gpt.generate import evaluating, generate
+from gpt.generate import generate
 from gpt.model import GPT
 from gpt.options import UsageError, option, parse
+from gpt.sequences import evaluating
 from gpt.tokenizer import GPT2Tokenizer, Tokenizer
 from gpt.weights import load
 from gpt.weights.download import REPOSITORIES
@@ -125,7 +126,7 @@ def mean_loss(model: GPT, windows: Windows, count: int | None = None) -> float:
     """The loss per token over the windows, or over `count` of them, evenly spread."""
     chosen = np.linspace(0, len(windows) - 1, min(count or len(windows), len(windows))).astype(int)
     total = 0.0
-    with evaluating(model):
+    with evaluating(model.modules()):
         for i in chosen:
             x, y = (ids.to(model.wte.weight.device) for ids in windows.__getitems__([i]))
             total += model.loss(x, y).item()

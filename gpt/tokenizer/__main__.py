@@ -16,7 +16,7 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any, Literal
 
-from gpt.options import UsageError, option, parse, run
+from gpt.options import UsageError, command, option, parse, run
 from gpt.tokenizer import END_OF_TEXT, BPETokenizer, Tokenizer, find_tokenizer
 from gpt.tokenizer.bpe import GPT2_PATTERN
 
@@ -61,7 +61,7 @@ class Decode:
 
 
 def train(config: Train) -> None:
-    """learn a byte-pair vocabulary from text"""
+    """Learn a byte-pair vocabulary from text."""
     if not config.data:
         raise UsageError("--data is missing: name the text files to learn from")
     if config.out.exists() and not config.overwrite:
@@ -85,12 +85,12 @@ def train(config: Train) -> None:
 
 
 def encode(config: Encode) -> None:
-    """print the ids of a text"""
+    """Print the ids of a text."""
     print(*find_tokenizer(config.tokenizer).encode(_text(config), config.allowed_special))
 
 
 def decode(config: Decode) -> None:
-    """print the text of ids"""
+    """Print the text of ids."""
     ids: Iterable[int] = config.ids
     if not ids:
         try:
@@ -101,7 +101,7 @@ def decode(config: Decode) -> None:
 
 
 def show(config: Show) -> None:
-    """print a text with its tokens in colours"""
+    """Print a text with its tokens in colours."""
     tokenizer, text = find_tokenizer(config.tokenizer), _text(config)
     ids = tokenizer.encode(text, config.allowed_special)
     coloured = sys.stdout.isatty() if config.color == "auto" else config.color == "always"
@@ -154,29 +154,29 @@ def _decoded(raw: bytes, source: str) -> str:
         raise UsageError(f"{source}: not UTF-8 text (byte {error.start} is 0x{raw[error.start]:02x})") from None
 
 
-_COMMANDS: dict[str, tuple[type, Callable[[Any], None]]] = {
-    "train": (Train, train),
-    "encode": (Encode, encode),
-    "decode": (Decode, decode),
-    "show": (Show, show),
-}
+def _command(options: type, function: Callable[[Any], None]) -> Callable[[Sequence[str]], None]:
+    """`function` of the options that a command line gives."""
+
+    def called(argv: Sequence[str]) -> None:
+        prog = f"tokenizer {options.__name__.lower()}"
+        config = parse(options, argv, {"default": options()}, "default", prog, f"{function.__doc__}")
+        try:
+            function(config)
+        except (ImportError, OSError, ValueError) as error:
+            raise UsageError(str(error)) from error
+
+    called.__doc__ = function.__doc__
+    return called
 
 
 def main(argv: Sequence[str]) -> None:
-    command, *rest = argv or ["--help"]
-    if command in ("-h", "--help"):
-        print((__doc__ or "").strip())
-        return
-    if command not in _COMMANDS:
-        raise UsageError(f"{command!r} is no command; the commands are {', '.join(_COMMANDS)}")
-    options, function = _COMMANDS[command]
-    config = parse(
-        options, rest, {"default": options()}, "default", f"tokenizer {command}", f"{function.__doc__}".capitalize()
-    )
-    try:
-        function(config)
-    except (ImportError, OSError, ValueError) as error:
-        raise UsageError(str(error)) from error
+    commands = {
+        "train": _command(Train, train),
+        "encode": _command(Encode, encode),
+        "decode": _command(Decode, decode),
+        "show": _command(Show, show),
+    }
+    command(argv, commands, "tokenizer", "Learn a vocabulary, encode, decode, and see how text is cut.")
 
 
 if __name__ == "__main__":

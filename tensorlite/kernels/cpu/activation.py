@@ -24,7 +24,6 @@ def _with_slope(block: Callable[[Any, Any, Any], None], x: Any) -> tuple[Any, An
     slope = np.empty_like(x) if is_grad_enabled() else None
     source, target, slopes = x.reshape(-1), y.reshape(-1), None if slope is None else slope.reshape(-1)
 
-    @np.errstate(over="ignore")  # exp(-u) may be infinite, and then 1/(1 + exp(-u)) is 0, as it should be
     def part(start: int, stop: int) -> None:
         block(source[start:stop], target[start:stop], None if slopes is None else slopes[start:stop])
 
@@ -41,7 +40,8 @@ def _by_slope(g: Any, slope: Any) -> Any:
 
 def _sigmoid_of_minus(u: Any) -> Any:
     """1/(1 + exp(u)), in the place of u."""
-    np.exp(u, out=u)
+    with np.errstate(over="ignore"):  # where exp(u) is infinite, it is 0, as it should be
+        np.exp(u, out=u)
     u += 1
     return np.reciprocal(u, out=u)
 

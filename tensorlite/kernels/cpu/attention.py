@@ -21,6 +21,7 @@ import numpy as np
 from ...ops.attention import _attention
 from ...parallel import cache_bytes, get_num_threads, share
 from ...random import attention_kept
+from . import one_query
 
 ROWS = 128  # of queries in a tile of a long sequence
 LONG = 512  # keys from which on the copies with a column more cost less than the subtractions
@@ -119,6 +120,8 @@ def _beside(x: Any, column: Any) -> Any:
 
 
 def _forward(q: Any, k: Any, v: Any, mask: Any, *, is_causal: bool, scale: float, dropout_p: float, seed: int) -> Any:
+    if one_query.fits(q, k, v, is_causal, dropout_p):
+        return one_query.attend(q, k, v, mask, scale), None
     if _declines(q, k, v, mask):
         return NotImplemented
     (b, h, t, _), s = q.shape, k.shape[2]
