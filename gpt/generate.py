@@ -2,7 +2,7 @@
 
     generate(model, idx, max_new_tokens=100, temperature=0.8, top_k=50)  # (B, T) -> (B, T + 100)
 
-    python -m gpt.generate --run runs/NAME --prompt "ROMEO:"
+    python -m gpt.generate --model runs/NAME --prompt "ROMEO:"
 
 sampling.py has the rules by which a token is chosen, sequences.py asks the model, writing.py decides when a row has
 ended, completion.py makes text of tokens, and beam.py looks for likely sequences instead of drawing.
@@ -15,17 +15,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
-from pathlib import Path
 from typing import Literal
 
 import tensorlite as tl
 from gpt.beam import beam_search
-from gpt.checkpoint import latest_weights, load_model
 from gpt.completion import Text, encoded, write_texts
 from gpt.model import GPT
 from gpt.options import UsageError, option, parse, run
 from gpt.sampling import Sampling
-from gpt.tokenizer import Tokenizer, load_tokenizer
+from gpt.tokenizer import Tokenizer
+from gpt.trained import Trained
 from gpt.writing import Row, WhenFull, write
 from tensorlite import Tensor
 
@@ -107,15 +106,7 @@ def stream(
 
 
 @dataclass(frozen=True)
-class Source:
-    """Which model, for every script that uses a trained one."""
-
-    run: Path | None = option(None, "folder of the training run whose model it is, runs/NAME")
-    device: str = option("cpu", "where to compute: cpu, cuda or cuda:N")
-
-
-@dataclass(frozen=True)
-class Config(Source):
+class Config(Trained):
     prompt: tuple[str, ...] = option(("\n",), "text to go on from, or several texts, each in quotes")
     samples: int = option(1, "how many times to go on from each prompt")
     max_new_tokens: int = option(500, "tokens to write, at most")
@@ -146,30 +137,12 @@ class Config(Source):
 def main(argv: Sequence[str]) -> None:
     presets = {"varied": Config(), "greedy": Config(temperature=0.0)}
     config = parse(Config, argv, presets, "varied", "generate", "Let a trained GPT go on from a prompt.")
-    model, tokenizer = load(config)
+    model, tokenizer = config.load()
     try:
         with suppress(KeyboardInterrupt):  # enough was read
             (write_beams if config.beams is not None else write_samples)(config, model, tokenizer)
     except (RuntimeError, ValueError) as error:
         raise UsageError(str(error)) from error
-
-
-def load(config: Source) -> tuple[GPT, Tokenizer]:
-    """The model, and the tokenizer it was trained with. UsageError says what is missing."""
-    if config.run is None:
-        raise UsageError("--run is missing: name the folder of a training run, --run runs/NAME")
-    try:
-        weights = latest_weights(config.run)
-        tokenizer = load_tokenizer(config.run / "tokenizer.json")
-        model = load_model(weights).to(config.device)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise UsageError(str(error)) from error
-    if tokenizer.vocab_size > model.config.vocab_size:
-        raise UsageError(
-            f"--run {config.run}: tokenizer.json has {tokenizer.vocab_size:,} tokens and the model "
-            f"{model.config.vocab_size:,}, so some are outside its vocabulary; one of the two is another run's"
-        )
-    return model, tokenizer
 
 
 def write_samples(config: Config, model: GPT, tokenizer: Tokenizer) -> None:

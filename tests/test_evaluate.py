@@ -87,7 +87,7 @@ def trained(tmp_path_factory, model):
 
 def test_the_command(capsys, trained, tmp_path, model):
     (tmp_path / "text.txt").write_text("abcdefghi" * 5)
-    evaluate.main(["perplexity", "--run", str(trained), "--data", str(tmp_path / "text.txt"), "--stride", "4"])
+    evaluate.main(["perplexity", "--model", str(trained), "--data", str(tmp_path / "text.txt"), "--stride", "4"])
     printed = capsys.readouterr().out
     found = perplexity(model, list(range(9)) * 5, 4)
     assert float(re.search(r"perplexity +([\d.]+)", printed)[1]) == pytest.approx(found.perplexity, abs=1e-3)
@@ -100,13 +100,13 @@ def test_mistakes_are_one_line(trained, tmp_path, fails):
     refused = partial(fails, evaluate.main, "evaluate")
     assert refused() == "evaluate: a command is missing; the commands are perplexity, gpt2-reference"
     assert "unknown command 'perplexety'; the commands are perplexity, gpt2-reference" in refused("perplexety")
-    assert "--data is missing" in refused("perplexity", "--run", trained)
-    assert "there is no such file" in refused("perplexity", "--run", trained, "--data", tmp_path / "none.txt")
+    assert "--data is missing" in refused("perplexity", "--model", trained)
+    assert "there is no such file" in refused("perplexity", "--model", trained, "--data", tmp_path / "none.txt")
     (tmp_path / "text.txt").write_text("abcx")
-    assert "--run is missing" in refused("perplexity", "--data", tmp_path / "text.txt")
-    assert "cannot encode 'x'" in refused("perplexity", "--run", trained, "--data", tmp_path / "text.txt")
+    assert "--model is missing" in refused("perplexity", "--data", tmp_path / "text.txt")
+    assert "cannot encode 'x'" in refused("perplexity", "--model", trained, "--data", tmp_path / "text.txt")
     (tmp_path / "text.txt").write_text("abc")
-    said = refused("perplexity", "--run", trained, "--data", tmp_path / "text.txt", "--stride", "9")
+    said = refused("perplexity", "--model", trained, "--data", tmp_path / "text.txt", "--stride", "9")
     assert "text.txt: stride expects a number from 1 to the model's context_length of 8, got 9" in said
 
 

@@ -282,7 +282,7 @@ def refused(fails):
 
 
 def test_a_run_writes_on(capsys, trained):
-    argv = ["--run", str(trained), "--prompt", "abba", "--max-new-tokens", "30"]
+    argv = ["--model", str(trained), "--prompt", "abba", "--max-new-tokens", "30"]
     text = wrote(capsys, *argv)
     assert text.startswith("abba") and len(text) == len("abba") + 30 + 1 and text.endswith("\n")
     assert wrote(capsys, *argv) == text
@@ -291,7 +291,7 @@ def test_a_run_writes_on(capsys, trained):
 
 
 def test_several_texts_each_under_a_title(capsys, trained):
-    argv = ["--run", str(trained), "--max-new-tokens", "9"]
+    argv = ["--model", str(trained), "--max-new-tokens", "9"]
     text = wrote(capsys, *argv, "--prompt", "ab", "c", "--samples", "2", "--seed", "4")
     alone = [wrote(capsys, *argv, "--prompt", p, "--seed", s)[:-1] for p in ("ab", "c") for s in ("4", "5")]
     titles = [f"--- {p!r}, seed {s} ---\n" for p in ("ab", "c") for s in (4, 5)]
@@ -299,7 +299,7 @@ def test_several_texts_each_under_a_title(capsys, trained):
 
 
 def test_the_tokens_and_their_log_probabilities(capsys, trained):
-    argv = ["--run", str(trained), "--prompt", "ab", "--max-new-tokens", "5", "--preset", "greedy"]
+    argv = ["--model", str(trained), "--prompt", "ab", "--max-new-tokens", "5", "--preset", "greedy"]
     first, *lines = wrote(capsys, *argv, "--logprobs").splitlines()
     assert first == "ab" and len(lines) == 5
     assert "ab" + "".join(eval(line.split(maxsplit=1)[1]) for line in lines) == wrote(capsys, *argv)[:-1]
@@ -307,26 +307,26 @@ def test_the_tokens_and_their_log_probabilities(capsys, trained):
 
 
 def test_it_stops_before_a_text(capsys, trained):
-    argv = ["--run", str(trained), "--prompt", "ab", "--max-new-tokens", "40"]
+    argv = ["--model", str(trained), "--prompt", "ab", "--max-new-tokens", "40"]
     whole = wrote(capsys, *argv)[:-1]
     stop = whole[10:13]
     assert wrote(capsys, *argv, "--stop", stop) == whole[: whole.index(stop, 2)] + "\n"
 
 
 def test_the_cache_changes_nothing_but_the_speed(capsys, trained):
-    argv = ["--run", str(trained), "--prompt", "abba", "--max-new-tokens", "30"]
+    argv = ["--model", str(trained), "--prompt", "abba", "--max-new-tokens", "30"]
     assert wrote(capsys, *argv, "--no-cache") == wrote(capsys, *argv)
 
 
 def test_a_full_context_is_said(capsys, trained):
-    script.main(["--run", str(trained), "--prompt", "abba", "--max-new-tokens", "30", "--when-full", "stop"])
+    script.main(["--model", str(trained), "--prompt", "abba", "--max-new-tokens", "30", "--when-full", "stop"])
     printed = capsys.readouterr()
     assert len(printed.out) == TINY.context_length + 1 + 1
     assert "the context of 16 tokens is full after 13 new ones; --when-full slide goes on" in printed.err
 
 
 def test_beams(capsys, trained):
-    text = wrote(capsys, "--run", str(trained), "--prompt", "ab", "--max-new-tokens", "5", "--beams", "3")
+    text = wrote(capsys, "--model", str(trained), "--prompt", "ab", "--max-new-tokens", "5", "--beams", "3")
     titles = [line for line in text.split("\n") if line.startswith("--- ")]
     assert [t.split(",")[1] for t in titles] == [" place 1", " place 2", " place 3"]
     scores = [float(t.split("score ")[1].split(",")[0]) for t in titles]
@@ -343,7 +343,7 @@ def test_end_of_text_ends_the_text(capsys, tmp_path):
         model.lm_head.weight[tokenizer.eot_id] += 1  # so that it always comes next
     (tmp_path / "checkpoints" / "step-1").mkdir(parents=True)
     save_model(model, tmp_path / "checkpoints" / "step-1" / "model.safetensors")
-    assert wrote(capsys, "--run", str(tmp_path), "--prompt", "so it", "--temperature", "0") == "so it\n"
+    assert wrote(capsys, "--model", str(tmp_path), "--prompt", "so it", "--temperature", "0") == "so it\n"
 
 
 @pytest.mark.parametrize(
@@ -363,19 +363,19 @@ def test_end_of_text_ends_the_text(capsys, tmp_path):
     ],
 )
 def test_what_cannot_be_done_is_said_in_one_line(trained, argv, message, refused):
-    assert message in refused("--run", trained, *argv)
+    assert message in refused("--model", trained, *argv)
 
 
 def test_a_run_that_is_not_there(trained, tmp_path, refused):
-    assert "--run is missing" in refused()
-    assert "there is no folder" in refused("--run", tmp_path / "none")
-    assert "has no model yet" in refused("--run", tmp_path)
+    assert "--model is missing" in refused()
+    assert "there is no file or folder" in refused("--model", tmp_path / "none")
+    assert "holds no weights that can be read here" in refused("--model", tmp_path)
     shutil.copytree(trained / "checkpoints", tmp_path / "checkpoints")
-    assert "tokenizer.json" in refused("--run", tmp_path)
+    assert "tokenizer.json" in refused("--model", tmp_path)
 
 
 def test_as_a_program(trained):
-    command = [sys.executable, "-m", "gpt.generate", "--run", str(trained), "--max-new-tokens", "3"]
+    command = [sys.executable, "-m", "gpt.generate", "--model", str(trained), "--max-new-tokens", "3"]
     root = Path(__file__).parents[1]
     done = subprocess.run([*command, "--prompt", "ab"], capture_output=True, text=True, cwd=root)
     assert (done.returncode, done.stderr, len(done.stdout)) == (0, "", 6)
@@ -388,5 +388,5 @@ def test_a_tokenizer_with_more_tokens_than_the_model_is_one_line(tmp_path, refus
     (folder / "checkpoints" / "step-000001").mkdir(parents=True)
     save_model(GPT(PRESETS["tiny"]), folder / "checkpoints" / "step-000001" / "model.safetensors")
     CharacterTokenizer.train("".join(map(chr, range(200, 300)))).save(folder / "tokenizer.json")
-    said = refused("--run", folder, "--prompt", chr(299))
-    assert "tokenizer.json has 100 tokens and the model 65" in said
+    said = refused("--model", folder, "--prompt", chr(299))
+    assert "its tokenizer has 100 tokens and the model 65" in said

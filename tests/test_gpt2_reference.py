@@ -33,7 +33,7 @@ def small(tmp_path_factory):
 @pytest.mark.usefixtures("gpt2_vocabulary")
 def test_every_figure_is_compared_and_random_weights_are_found_out(small, data_dir, tmp_path, capsys, monkeypatch):
     np.random.default_rng(0).integers(0, 50257, 5000).astype("<u2").tofile(tmp_path / "val.bin")
-    argv = ["--source", small, "--data", data_dir, "--openwebtext", tmp_path / "val.bin", "--windows", "2"]
+    argv = ["--model", small, "--data", data_dir, "--openwebtext", tmp_path / "val.bin", "--windows", "2"]
     with pytest.raises(Exception, match=r"^21 of 21 figures differ: these are not GPT-2's weights"):
         evaluate.main(["gpt2-reference", *map(str, argv)])
     printed = capsys.readouterr().out
@@ -53,9 +53,9 @@ def test_what_is_not_there_is_said(small, fails, tmp_path):
     assert "the-verdict.txt is not in the folder of --data" in notes[0] and "nanoGPT's data" in notes[-1]
     refused = partial(fails, evaluate.main, "evaluate", "gpt2-reference")
     assert "--windows expects a number from 1 on, got 0" in refused("--windows", 0)
-    assert "there is no file or folder" in refused("--source", tmp_path / "none")
+    assert "there is no file or folder" in refused("--model", tmp_path / "none")
     save_hub(GPT(replace(SMALL, vocab_size=60)), tmp_path)
-    assert "its vocabulary of 60 is not GPT-2's, 50,257 tokens" in refused("--source", tmp_path, "--data", tmp_path)
+    assert "its tokenizer has 50,257 tokens and the model 60" in refused("--model", tmp_path, "--data", tmp_path)
     (tmp_path / "short.bin").write_bytes(b"ab" * 10)
     with pytest.raises(Exception, match=r"has 10 tokens, and a window needs 1,025"):
         list(report(model, tokenizer, None, tmp_path / "short.bin"))

@@ -67,16 +67,16 @@ def test_a_run_leaves_its_folder(train):
     assert [s.split(" ---")[0] for s in samples.split("--- step ")[1:]] == ["0", "4", "8"]
     config = from_json(pretrain.Config, (run / "config.json").read_text())
     assert (config.n_embd, config.steps, config.lr) == (16, 8, presets.PYTHON_DOCS.lr)
-    for promise in ("gpt.generate --run", "train.pretrain --resume", "--data FILE", "perplexity"):
+    for promise in ("gpt.generate --model", "train.pretrain --resume", "--data FILE", "perplexity"):
         assert promise in printed
 
 
 def test_the_printed_commands_work(train, capsys):
     run, _ = train("a", "--steps", "3")
-    generate.main(["--run", str(run), "--prompt", "7 times", "--max-new-tokens", "20", "--top-k", "5", "--seed", "1"])
+    generate.main(["--model", str(run), "--prompt", "7 times", "--max-new-tokens", "20", "--top-k", "5", "--seed", "1"])
     first = capsys.readouterr().out
     assert first.startswith("7 times")
-    generate.main(["--run", str(run), "--prompt", "7 times", "--max-new-tokens", "20", "--top-k", "5", "--seed", "1"])
+    generate.main(["--model", str(run), "--prompt", "7 times", "--max-new-tokens", "20", "--top-k", "5", "--seed", "1"])
     assert capsys.readouterr().out == first
 
 

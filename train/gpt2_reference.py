@@ -1,6 +1,6 @@
 """Is it GPT-2? What its weights are known to compute, beside what they compute here.
 
-    python -m train.evaluate gpt2-reference --source gpt2 --data FOLDER
+    python -m train.evaluate gpt2-reference --model gpt2 --data FOLDER
 
 Sources: transformers' tests, picoGPT and nanoGPT's users for the greedy texts; Raschka, *Build a Large Language Model
 (From Scratch)*, chapter 5, for the losses on the-verdict; nanoGPT's README for those on OpenWebText; llm.c's
@@ -20,8 +20,8 @@ from gpt.generate import generate
 from gpt.model import GPT
 from gpt.options import UsageError, option, parse
 from gpt.sequences import evaluating
-from gpt.tokenizer import GPT2Tokenizer, Tokenizer
-from gpt.weights import load
+from gpt.tokenizer import Tokenizer
+from gpt.trained import Trained
 from gpt.weights.download import REPOSITORIES
 from tensorlite.nn.utils import clip_grad_norm_
 from train.corpus import Windows, read_text, split
@@ -188,31 +188,20 @@ def _openwebtext(model: GPT, published: float, path: Path | None, windows: int) 
 
 
 @dataclass(frozen=True)
-class Config:
-    source: str = option("gpt2", "gpt2, gpt2-medium, gpt2-large, gpt2-xl, or a file or folder with weights")
+class Config(Trained):
     data: Path | None = option(None, "folder with the-verdict.txt and tinyshakespeare.txt")
     openwebtext: Path | None = option(None, "nanoGPT's data/openwebtext/val.bin: token ids, uint16")
     windows: int = option(100, "windows of 1024 tokens to read of it, evenly spread")
-    device: str = option("cpu", "where to compute: cpu, cuda or cuda:N")
 
 
 def main(argv: Sequence[str]) -> None:
     """Hold GPT-2's weights against what is published of them: texts, losses, ten steps of training."""
     description = "Hold GPT-2's weights against what is published of them."
-    config = parse(Config, argv, {"gpt2": Config()}, "gpt2", "evaluate gpt2-reference", description)
+    config = parse(Config, argv, {"gpt2": Config("gpt2")}, "gpt2", "evaluate gpt2-reference", description)
     if config.windows < 1:
         raise UsageError(f"--windows expects a number from 1 on, got {config.windows}")
-    try:
-        tokenizer = GPT2Tokenizer()
-        model = load(config.source).to(config.device)
-    except (OSError, RuntimeError, ValueError, ImportError) as error:
-        raise UsageError(str(error)) from error
-    if model.config.vocab_size < tokenizer.vocab_size:
-        raise UsageError(
-            f"--source {config.source}: its vocabulary of {model.config.vocab_size:,} is not GPT-2's, "
-            f"{tokenizer.vocab_size:,} tokens"
-        )
-    print(f"{config.source}: {model.num_parameters():,} parameters")
+    model, tokenizer = config.load()
+    print(f"{config.model}: {model.num_parameters():,} parameters")
     print(f"{'':<36}  {'published':>12}  {'ours':>12}  {'difference':>12}")
     rows = []
     for row in report(model, tokenizer, config.data, config.openwebtext, config.windows):

@@ -1,6 +1,6 @@
 """How well a model predicts a text: between how many tokens it wavers, on average.
 
-python -m train.evaluate perplexity --run runs/NAME --data FILE.txt
+python -m train.evaluate perplexity --model runs/NAME --data FILE.txt
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ import numpy as np
 from tqdm import tqdm
 
 import tensorlite as tl
-from gpt.generate import Source, load
 from gpt.model import GPT
 from gpt.options import UsageError, option, parse
 from gpt.sequences import evaluating
+from gpt.trained import Trained
 from train.corpus import read_text
 
 
 @dataclass(frozen=True)
-class Config(Source):
+class Config(Trained):
     data: Path | None = option(None, "UTF-8 text file to judge")
     stride: int | None = option(None, "tokens from one window to the next; none: as many as a window has")
     batch_size: int = option(8, "windows that are computed at once")
@@ -84,7 +84,7 @@ def main(argv: Sequence[str]) -> None:
     if config.data is None:
         raise UsageError("--data is missing: name the text file that shall be judged")
     text = read_text(config.data)
-    model, tokenizer = load(config)
+    model, tokenizer = config.load()
     try:
         ids = tokenizer.encode_array(text)
         found = perplexity(model, ids, config.stride, config.batch_size)

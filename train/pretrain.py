@@ -222,7 +222,7 @@ def _conclude(config: Config, corpus: Corpus, model: GPT, out: Run, loop: Loop) 
 
 def _next_steps(config: Config, out: Run, step: int, finished: bool) -> None:
     print("go on")
-    print(f"  sample       python -m gpt.generate --run {out.path} --prompt {'The '!r} --max-new-tokens 300")
+    print(f"  sample       python -m gpt.generate --model {out.path} --prompt {'The '!r} --max-new-tokens 300")
     more = f" --steps {2 * step}" if finished else ""
     print(f"  train on     python -m train.pretrain --resume {out.path}{more}")
     print("  your text    python -m train.pretrain --data FILE.txt")
