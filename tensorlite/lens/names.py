@@ -1,0 +1,277 @@
+"""What the user calls the Tensors of a recorded program, and where in it each op stands.
+
+Names come from the variables at the end of the recording (`W1`, `layers[0].weight`, `model.fc.weight`), and from the
+source: the value of the expression `h = (x @ W1).tanh()` is `h`, what leads to it is `h_matmul`. Python knows of each
+instruction from which characters of the source it was made (PEP 657).
+"""
+
+from __future__ import annotations
+
+import ast
+import keyword
+import linecache
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+from types import CodeType, FrameType
+from typing import Any, NamedTuple
+
+from ..nn import Module
+from ..op import Op
+from ..tensor import Tensor
+from .record import PACKAGE, Call, Recorder, Value
+
+_DEEP = 3  # how far to look into lists, dictionaries and objects for Tensors
+_LONG = 1000
+
+
+def name_all(record: Recorder, frame: FrameType | None) -> None:
+    """Give every Value of the record a name and an identifier, and every Call its place in the source."""
+    variables = dict(_variables(frame)) if frame is not None else {}
+    modules, tensors = _modules(variables), _tensors(variables)
+    for call in record.calls:
+        call.path = _path(call.owners, modules)
+    for value in record.values:
+        key: Any = id(value.tensor) if value.tensor is not None else (value.call and value.call.node, value.index)
+        if key in tensors:
+            value.name, value.given = tensors[key], True
+    for group in _groups(record.calls):
+        _name_by_source(group)
+    _identify(record)
+
+
+# By the variables ------------------------------------------------------------------------------------------
+
+
+def _variables(frame: FrameType) -> Iterator[tuple[str, Any]]:
+    for scope in (frame.f_globals, frame.f_locals):  # what is local comes last, so that it wins
+        yield from ((name, x) for name, x in list(scope.items()) if not name.startswith("_"))
+
+
+def _modules(variables: dict[str, Any]) -> dict[int, str]:
+    """The modules by id. One that stands alone needs no name in front of its parts' names."""
+    roots = {id(x): (name, x) for name, x in variables.items() if isinstance(x, Module)}
+    inner = {id(m) for _, root in roots.values() for path, m in root.named_modules() if path}
+    outer = [(name, root) for key, (name, root) in roots.items() if key not in inner]
+    found: dict[int, str] = {}
+    for name, root in outer:
+        for path, module in root.named_modules():
+            whole = ".".join(filter(None, [name, path]))
+            found.setdefault(id(module), whole if len(outer) > 1 or not path else path)
+    for name, x in _objects(variables):
+        found.setdefault(id(x), name)
+    return found
+
+
+def _tensors(variables: dict[str, Any]) -> dict[Any, str]:
+    """By id for leaves, by node and output for what an op gave."""
+    modules = _modules({name: x for name, x in variables.items() if isinstance(x, Module)})
+    found: dict[Any, str] = {}
+    for name, x in variables.items():
+        if isinstance(x, Tensor):
+            found[id(x) if x.node is None else (x.node, x.index)] = name
+    for name, x in _objects(variables):
+        if isinstance(x, Module):
+            own = x.named_parameters, x.named_buffers
+            for path, t in (pair for members in own for pair in members(recurse=False)):
+                found.setdefault(id(t), f"{modules.get(id(x), name)}.{path}")
+        elif isinstance(x, Tensor):
+            found.setdefault(id(x) if x.node is None else (x.node, x.index), name)
+    return found
+
+
+def _objects(variables: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """What the variables hold, and what is in it: (the expression that leads there, the object)."""
+    seen: set[int] = set()
+    level = list(variables.items())
+    for depth in range(_DEEP + 1):
+        following: list[tuple[str, Any]] = []
+        for name, x in level:
+            if id(x) in seen:
+                continue
+            seen.add(id(x))
+            if isinstance(x, Module):
+                for path, module in x.named_modules():
+                    if path and id(module) not in seen:
+                        seen.add(id(module))
+                        yield f"{name}.{path}", module
+            elif depth < _DEEP:
+                following += _within(name, x)
+            yield name, x
+        level = following
+
+
+def _within(name: str, x: Any) -> list[tuple[str, Any]]:
+    if isinstance(x, (list, tuple)) and len(x) <= _LONG:
+        return [(f"{name}[{i}]", each) for i, each in enumerate(x)]
+    if isinstance(x, dict) and len(x) <= _LONG:
+        return [(f"{name}[{key!r}]", each) for key, each in list(x.items()) if isinstance(key, (str, int))]
+    plain = not isinstance(x, (Tensor, Op, type)) and type(x).__flags__ & 1 << 9  # made by a class statement
+    if plain and hasattr(x, "__dict__") and not type(x).__module__.startswith(("tensorlite.", "_pytest")):
+        return [(f"{name}.{key}", each) for key, each in list(vars(x).items()) if not key.startswith("_")]
+    return []
+
+
+def _path(owners: tuple[Any, ...], modules: dict[int, str]) -> tuple[str, ...]:
+    """The names of nested modules, each without that of the one around it."""
+    path: list[str] = []
+    around = ""
+    for owner in owners:
+        whole = modules.get(id(owner)) or type(owner).__name__
+        path.append(whole.removeprefix(f"{around}.") if around else whole)
+        around = whole
+    return tuple(path)
+
+
+# By the source ---------------------------------------------------------------------------------------------
+
+
+class Place(NamedTuple):
+    """An expression of the user's source, and the names to which its statement assigns."""
+
+    line: int
+    text: str
+    targets: tuple[str, ...]
+    whole: bool  # whether the expression is all of what is assigned
+
+
+def _groups(calls: list[Call]) -> Iterator[list[Call]]:
+    """Ops that ran one after the other for one expression: a function of tensorlite's may run several."""
+    group: list[Call] = []
+
+    def same(a: Call, b: Call) -> bool:
+        where = (a.code, a.instruction, a.frame, a.owners[:1]) == (b.code, b.instruction, b.frame, b.owners[:1])
+        return where and not (a.op is b.op and a.op.name in _OPERATORS)
+
+    for call in calls:
+        if group and not same(group[-1], call):
+            yield group
+            group = []
+        group.append(call)
+    if group:
+        yield group
+
+
+_OPERATORS = {"add", "subtract", "multiply", "divide", "neg"}  # never part of another, so a loop runs it again
+
+
+def _name_by_source(group: list[Call]) -> None:
+    last = group[-1]
+    place = _place(last.code, last.instruction) if last.code is not None else None
+    for call in group:
+        call.file = last.code.co_filename if last.code is not None else ""
+        if place is not None:
+            call.line, call.expression = place.line, place.text
+            call.source = linecache.getline(call.file, call.line).strip()
+    if place is None:
+        return
+    names = place.targets if place.whole and len(place.targets) == len(last.outputs) else ()
+    for y, name in zip(last.outputs, names):
+        _offer(y, name, last)
+    if len(place.targets) == 1:
+        for call in group:
+            for y in call.outputs:
+                _offer(y, f"{place.targets[0]}_{call.op.name}", call, given=False)
+
+
+def _offer(y: Value, name: str, call: Call, given: bool = True) -> None:
+    """A name from the source; that of a variable at the end is better."""
+    if not y.name:
+        y.name = ".".join([*_inside(call), name])
+        y.given = given
+
+
+def _inside(call: Call) -> tuple[str, ...]:
+    """The modules whose own code the line is in; the outermost is not named."""
+    theirs = call.code is not None and call.code.co_name in ("forward", "__call__")
+    if not theirs:
+        return ()
+    assert call.code is not None
+    path = [name for name, owner in zip(call.path, call.owners) if not _foreign(owner)]
+    return tuple(path[1:])
+
+
+def _foreign(owner: Any) -> bool:
+    """Whether a module's code is tensorlite's, nn.Linear's say: no line of the user's stands in it."""
+    function = getattr(type(owner), "forward", None) or type(owner).__call__
+    return getattr(function, "__code__", owner.__class__.__init__.__code__).co_filename.startswith(PACKAGE)
+
+
+@lru_cache(maxsize=4096)
+def _place(code: CodeType, instruction: int) -> Place | None:
+    """Where in the source an instruction stands; None if the source is not at hand."""
+    first, last, start, end = list(code.co_positions())[instruction // 2]
+    tree = _parsed(code.co_filename)
+    if tree is None or None in (first, last, start, end):
+        return None
+    best: ast.expr | None = None
+    for node, statement in tree:
+        if (node.end_lineno, node.end_col_offset) != (last, end):
+            continue
+        exact = (node.lineno, node.col_offset) == (first, start)
+        method = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+        if exact or (method and best is None):
+            best, around = node, statement
+            if exact:
+                break
+    if best is None:
+        return None
+    text = ast.get_source_segment("".join(linecache.getlines(code.co_filename)), best) or ""
+    value = getattr(around, "value", None)
+    while isinstance(value, ast.Attribute) and value.attr in ("values", "indices"):  # of what max() and sort() give
+        value = value.value
+    return Place(best.lineno, " ".join(text.split()), _targets(around), value is best)
+
+
+@lru_cache(maxsize=64)
+def _parsed(file: str) -> list[tuple[ast.expr, ast.AST]] | None:
+    """Every expression of a file, with the statement (or walrus) that it belongs to."""
+    try:
+        tree = ast.parse("".join(linecache.getlines(file)))
+    except SyntaxError:
+        return None
+    found: list[tuple[ast.expr, ast.AST]] = []
+
+    def look(node: ast.AST, around: ast.AST) -> None:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.expr):
+                found.append((child, around))
+            look(child, child if isinstance(child, (ast.stmt, ast.NamedExpr)) else around)
+
+    look(tree, tree)
+    return found or None
+
+
+def _targets(statement: ast.AST) -> tuple[str, ...]:
+    if isinstance(statement, ast.Assign):
+        target: ast.AST = statement.targets[0]
+    elif isinstance(statement, (ast.AnnAssign, ast.AugAssign, ast.NamedExpr)):
+        target = statement.target
+    else:
+        return ()
+    parts = target.elts if isinstance(target, (ast.Tuple, ast.List)) else [target]
+    names = [p.id if isinstance(p, ast.Name) else p.attr if isinstance(p, ast.Attribute) else "" for p in parts]
+    return tuple(names) if all(names) else ()
+
+
+# Identifiers -----------------------------------------------------------------------------------------------
+
+
+def _identify(record: Recorder) -> None:
+    """Names that Python takes, of which no two, nor those of their gradients, are the same."""
+    taken = {"np", *keyword.kwlist}
+    for value in sorted(record.values, key=lambda v: not v.given):  # the program's own names stay as they are
+        if not value.name:
+            value.name = "leaf" if value.needs else "data"
+            if value.call is not None:
+                value.name = ".".join([*value.call.path[1:], value.call.op.name])
+        base = re.sub(r"\W+", "_", value.name).strip("_") or "x"
+        base = base if base[0].isalpha() else f"x{base}"
+        ident, k = base, 1
+        while ident in taken or f"d{ident}" in taken:
+            k += 1
+            ident = f"{base}_{k}"
+        taken |= {ident, f"d{ident}"}
+        value.ident = ident
+        if k > 1:
+            value.name = f"{value.name}_{k}"
