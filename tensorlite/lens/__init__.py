@@ -15,7 +15,22 @@
 docs/lens.md is the guide. `import tensorlite` does not import this package, and the engine does not know it.
 """
 
+from .compare import Comparison
+from .exercise import compare_latest as compare
+from .exercise import exercise, open_exercise
 from .record import Call, Step, Value, Visit
 from .tape import Tape, explain, record
 
-__all__ = ["Call", "Step", "Tape", "Value", "Visit", "explain", "record"]
+__all__ = [
+    "Call",
+    "Comparison",
+    "Step",
+    "Tape",
+    "Value",
+    "Visit",
+    "compare",
+    "exercise",
+    "explain",
+    "open_exercise",
+    "record",
+]

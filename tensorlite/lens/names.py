@@ -105,11 +105,16 @@ def _within(name: str, x: Any) -> list[tuple[str, Any]]:
     if isinstance(x, (list, tuple)) and len(x) <= _LONG:
         return [(f"{name}[{i}]", each) for i, each in enumerate(x)]
     if isinstance(x, dict) and len(x) <= _LONG:
-        return [(f"{name}[{key!r}]", each) for key, each in list(x.items()) if isinstance(key, (str, int))]
+        return [(_entry(name, key), each) for key, each in list(x.items()) if isinstance(key, (str, int))]
     plain = not isinstance(x, (Tensor, Op, type)) and type(x).__flags__ & 1 << 9  # made by a class statement
     if plain and hasattr(x, "__dict__") and not type(x).__module__.startswith(("tensorlite.", "_pytest")):
         return [(f"{name}.{key}", each) for key, each in list(vars(x).items()) if not key.startswith("_")]
     return []
+
+
+def _entry(name: str, key: str | int) -> str:
+    """A dictionary's entry: {"W1": …} gives W1 its name."""
+    return key if isinstance(key, str) and key.isidentifier() else f"{name}[{key!r}]"
 
 
 def _path(owners: tuple[Any, ...], modules: dict[int, str]) -> tuple[str, ...]:
@@ -133,6 +138,7 @@ class Place(NamedTuple):
     text: str
     targets: tuple[str, ...]
     whole: bool  # whether the expression is all of what is assigned
+    operands: tuple[str, ...]  # the variables that it is made of, "" where something else stands
 
 
 def _groups(calls: list[Call]) -> Iterator[list[Call]]:
@@ -165,6 +171,9 @@ def _name_by_source(group: list[Call]) -> None:
             call.source = linecache.getline(call.file, call.line).strip()
     if place is None:
         return
+    for x, name in zip(last.inputs, place.operands if len(group) == 1 else ()):
+        if isinstance(x, Value) and x.call is None and name and not x.name:
+            x.name, x.given = name, True
     names = place.targets if place.whole and len(place.targets) == len(last.outputs) else ()
     for y, name in zip(last.outputs, names):
         _offer(y, name, last)
@@ -220,7 +229,7 @@ def _place(code: CodeType, instruction: int) -> Place | None:
     value = getattr(around, "value", None)
     while isinstance(value, ast.Attribute) and value.attr in ("values", "indices"):  # of what max() and sort() give
         value = value.value
-    return Place(best.lineno, " ".join(text.split()), _targets(around), value is best)
+    return Place(best.lineno, " ".join(text.split()), _targets(around), value is best, _operands(best))
 
 
 @lru_cache(maxsize=64)
@@ -240,6 +249,13 @@ def _parsed(file: str) -> list[tuple[ast.expr, ast.AST]] | None:
 
     look(tree, tree)
     return found or None
+
+
+def _operands(x: ast.expr) -> tuple[str, ...]:
+    parts: list[ast.expr] = [x.left, x.right] if isinstance(x, ast.BinOp) else []
+    if isinstance(x, ast.Subscript):
+        parts = [x.value]
+    return tuple(part.id if isinstance(part, ast.Name) else "" for part in parts)
 
 
 def _targets(statement: ast.AST) -> tuple[str, ...]:

@@ -103,9 +103,9 @@ class Tape:
 
     def compare(self, name: str, mine: Any) -> Any:
         """As `lens.compare`."""
-        from .compare import compare
+        from .exercise import compare_latest
 
-        return compare(self, name, mine)
+        return compare_latest(name, mine, of=self)
 
     def memory(self) -> Any:
         """What is kept for the backward, by which op and until which step."""
