@@ -1,4 +1,4 @@
-"""The right gradients of a program, with all that it takes to say what is wrong with others: kept on disk for exercises."""
+"""The right gradients of a program, and all that it takes to say what is wrong with others. Kept for exercises."""
 
 from __future__ import annotations
 

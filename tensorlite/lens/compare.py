@@ -101,18 +101,21 @@ def _vanishing(answer: Answer) -> Iterator[tuple[str, str]]:
     incoming = max((float(np.abs(g).max(initial=0)) for part in answer.parts for g in part.gradients), default=0.0)
     top = max(sizes, default=0.0)
     for part, size in zip(answer.parts, sizes):
-        if len(sizes) > 1 and size <= 1e-6 * top:
-            yield (
-                "the subtracted maximum",
+        if len(sizes) > 1 and size <= 1e-6 * top and part.op in _PICKS:
+            says = (
                 f"the contribution through {part.output} ({part.op}) makes the difference, and is 0 but for rounding: "
-                "what is subtracted from all logits of a row does not change their softmax",
+                "what is subtracted from all logits of a row does not change their softmax"
             )
-        elif len(sizes) == 1 and incoming > 0 and size <= 1e-6 * incoming:
-            yield (
-                "the subtracted maximum",
-                f"this gradient is 0 but for rounding: what is subtracted from a whole row, as {answer.of}, does not "
-                "change its softmax",
+            yield ("the subtracted maximum", says)
+        elif len(sizes) == 1 and size <= 1e-6 * incoming and part.op == "subtract" and incoming > 0:
+            says = (
+                "this gradient is 0 but for rounding: what is subtracted from a whole row, as "
+                f"{answer.of}, does not change its softmax"
             )
+            yield ("the subtracted maximum", says)
+
+
+_PICKS = ("amax", "take_along_dim", "subtract")  # how a maximum is taken, and used
 
 
 def _mistakes(answer: Answer, mine: np.ndarray, right: np.ndarray) -> Iterator[tuple[str, str]]:

@@ -117,8 +117,15 @@ class Emission:
         self._residuals: dict[Call, dict[str, Any]] = {}
         self._begun: set[str] = set()  # the gradients that have a first contribution
         walk = tape.last_walk("as_numpy")
-        self.calls = _leading_to(walk, tape)
+        self.calls = leading_to(walk, tape)
+        for call in self.calls:
+            if any(x.array is None for x in (*call.inputs, *call.outputs) if isinstance(x, Value)):
+                raise RuntimeError(
+                    f"lens.as_numpy: the forward of [{call.op.name}] was not recorded; compute it inside "
+                    "`with lens.record() as tape:`"
+                )
         used = (x for c in self.calls for x in c.inputs if isinstance(x, Value) and x.call is None)
+        self._called = {id(x): name for c in self.calls for name, x in c.constants}
         self.leaves = list(dict.fromkeys(used))
         self.forward = {c: self._forward(c) for c in self.calls}
         self.backward = {visit: self._backward(visit) for visit in walk}
@@ -127,7 +134,7 @@ class Emission:
         for name, known in self.constants.items():
             if known is array or (known.dtype == array.dtype and np.array_equal(known, array)):
                 return name
-        name = self._unused("constant")
+        name = self._unused(self._called.get(id(array), "constant"))
         self.constants[name] = array
         return name
 
@@ -217,8 +224,8 @@ def gradients_of(visit: Visit) -> Sequence[Any]:
     return visit.gradient if visit.call.op.several else (visit.gradient,)
 
 
-def _leading_to(walk: list[Visit], tape: Tape) -> list[Call]:
-    """The ops that lead to where a walk started, in order. Raises RuntimeError if one was not recorded."""
+def leading_to(walk: list[Visit], tape: Tape) -> list[Call]:
+    """The ops that lead to where a walk started, in order."""
     needed: set[Call] = set()
     stack = [visit.call for visit in walk]
     while stack:
@@ -226,11 +233,6 @@ def _leading_to(walk: list[Visit], tape: Tape) -> list[Call]:
         if call in needed:
             continue
         needed.add(call)
-        if any(x.array is None for x in (*call.inputs, *call.outputs) if isinstance(x, Value)):
-            raise RuntimeError(
-                f"lens.as_numpy: the forward of [{call.op.name}] was not recorded; compute it inside "
-                "`with lens.record() as tape:`"
-            )
         stack += [x.call for x in call.inputs if isinstance(x, Value) and x.call is not None]
     return [call for call in tape.calls if call in needed]
 

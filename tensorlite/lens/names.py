@@ -16,6 +16,8 @@ from functools import lru_cache
 from types import CodeType, FrameType
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from ..nn import Module
 from ..op import Op
 from ..tensor import Tensor
@@ -139,6 +141,7 @@ class Place(NamedTuple):
     targets: tuple[str, ...]
     whole: bool  # whether the expression is all of what is assigned
     operands: tuple[str, ...]  # the variables that it is made of, "" where something else stands
+    index: tuple[str, ...]  # those between its square brackets
 
 
 def _groups(calls: list[Call]) -> Iterator[list[Call]]:
@@ -174,6 +177,10 @@ def _name_by_source(group: list[Call]) -> None:
     for x, name in zip(last.inputs, place.operands if len(group) == 1 else ()):
         if isinstance(x, Value) and x.call is None and name and not x.name:
             x.name, x.given = name, True
+    index = last.attributes.get("index")
+    for each, name in zip(index if isinstance(index, tuple) else (index,), place.index):
+        if name and isinstance(each, np.ndarray):
+            last.constants.append((name, each))
     names = place.targets if place.whole and len(place.targets) == len(last.outputs) else ()
     for y, name in zip(last.outputs, names):
         _offer(y, name, last)
@@ -229,7 +236,7 @@ def _place(code: CodeType, instruction: int) -> Place | None:
     value = getattr(around, "value", None)
     while isinstance(value, ast.Attribute) and value.attr in ("values", "indices"):  # of what max() and sort() give
         value = value.value
-    return Place(best.lineno, " ".join(text.split()), _targets(around), value is best, _operands(best))
+    return Place(best.lineno, " ".join(text.split()), _targets(around), value is best, *_operands(best))
 
 
 @lru_cache(maxsize=64)
@@ -251,11 +258,13 @@ def _parsed(file: str) -> list[tuple[ast.expr, ast.AST]] | None:
     return found or None
 
 
-def _operands(x: ast.expr) -> tuple[str, ...]:
+def _operands(x: ast.expr) -> tuple[tuple[str, ...], tuple[str, ...]]:
     parts: list[ast.expr] = [x.left, x.right] if isinstance(x, ast.BinOp) else []
+    index: list[ast.expr] = []
     if isinstance(x, ast.Subscript):
-        parts = [x.value]
-    return tuple(part.id if isinstance(part, ast.Name) else "" for part in parts)
+        parts, index = [x.value], x.slice.elts if isinstance(x.slice, ast.Tuple) else [x.slice]
+    named = [tuple(each.id if isinstance(each, ast.Name) else "" for each in some) for some in (parts, index)]
+    return named[0], named[1]
 
 
 def _targets(statement: ast.AST) -> tuple[str, ...]:

@@ -91,6 +91,9 @@ class Call:
     line: int = 0
     source: str = ""
     expression: str = ""
+    constants: list[tuple[str, Any]] = field(
+        default_factory=list
+    )  # variables that are no Tensors of its inputs: an index
     visits: list[Visit] = field(default_factory=list)
 
     def input_name(self, i: int) -> str:
