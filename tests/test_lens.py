@@ -17,6 +17,7 @@ from tensorlite.check import source
 from tensorlite.check.engine import is_float, tensors
 from tensorlite.check.samples import SAMPLES
 from tensorlite.lens import example, rows
+from tensorlite.lens.__main__ import main
 from tensorlite.lens.text import text
 from tensorlite.nn import functional as F
 
@@ -249,3 +250,18 @@ def test_fused_and_composed_give_the_same_program():
             loss.backward()
         found.append(run(tape)["dx"])
     np.testing.assert_allclose(*found, rtol=1e-12)
+
+
+# The example -----------------------------------------------------------------------------------------------
+
+
+def test_the_example(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["--exercise", "exercise.py"]) == 0
+    printed = capsys.readouterr().out
+    assert "dx = g * (1 - y * y)" in printed and "dhpreact = dh * (1 - h * h)" in printed
+    assert "missing contribution: 2 contributions meet here, and that through bndiff2 (pow) is missing" in printed
+    assert {p.name for p in tmp_path.iterdir()} == {"lens.html", "exercise.py", "exercise.npz"}
+    with pytest.raises(SystemExit) as stopped:
+        main(["--out", "nowhere/lens.html"])
+    assert stopped.value.code == 2 and "there is no folder nowhere" in capsys.readouterr().err

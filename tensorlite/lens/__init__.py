@@ -15,6 +15,7 @@
 docs/lens.md is the guide. `import tensorlite` does not import this package, and the engine does not know it.
 """
 
+from .attention import attention_maps
 from .compare import Comparison
 from .exercise import compare_latest as compare
 from .exercise import exercise, open_exercise
@@ -22,15 +23,6 @@ from .record import Call, Step, Value, Visit
 from .tape import Tape, explain, record
 
 __all__ = [
-    "Call",
-    "Comparison",
-    "Step",
-    "Tape",
-    "Value",
-    "Visit",
-    "compare",
-    "exercise",
-    "explain",
-    "open_exercise",
-    "record",
-]
+    "Call", "Comparison", "Step", "Tape", "Value", "Visit",
+    "attention_maps", "compare", "exercise", "explain", "open_exercise", "record",
+]  # fmt: skip

@@ -153,7 +153,8 @@ def _meeting(step: Step, number: dict[Any, int], arrays: Arrays, before: Any, to
         f"This is contribution {step.order + 1}."
     )
     return {"title": f"Contributions meet at {x.name}", "words": words, "to": number.get(x.call or x),
-            "before": arrays(before), "second": arrays(step.result), "result": arrays(total), "name": x.grad_ident}  # fmt: skip
+            "before": arrays(before), "second": arrays(step.result), "result": arrays(total),
+            "name": x.grad_ident}  # fmt: skip
 
 
 def _row(step: Step, number: dict[Any, int], arrays: Arrays, lines: list[str], few: bool) -> dict[str, Any]:
@@ -176,15 +177,21 @@ def _row(step: Step, number: dict[Any, int], arrays: Arrays, lines: list[str], f
         if j is not None:
             found = np.concatenate([np.ravel(numbers(each)) for each in (g if isinstance(g, tuple) else (g,))]) @ j
             apart = float(np.abs(found - np.ravel(numbers(step.result))).max(initial=0))
-            told["jacobian"] = {"array": arrays(j), "structure": structure(j), "apart": f"{apart:.1e}" if apart else "0",
-                                "product": arrays(found.reshape(step.to.shape)), "fitted": arrays(step.result)}  # fmt: skip
+            told["jacobian"] = {
+                "array": arrays(j),
+                "structure": structure(j),
+                "apart": f"{apart:.1e}" if apart else "0",
+                "product": arrays(found.reshape(step.to.shape)),
+                "fitted": arrays(step.result),
+            }
         told["check"] = checked(step)
     return told
 
 
 def _card(kind: str, call: Call, number: dict[Any, int], **more: Any) -> dict[str, Any]:
     place = f"{source.short(Path(call.file))}:{call.line}" if call.line else ""
-    return {"kind": kind, "node": number[call], "place": place, "source": call.source, "expression": call.expression} | more  # fmt: skip
+    where = {"place": place, "source": call.source, "expression": call.expression}
+    return {"kind": kind, "node": number[call]} | where | more
 
 
 def _names(call: Call) -> str:
