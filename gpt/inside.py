@@ -99,7 +99,7 @@ td, th { padding: .1rem .4rem; border-radius: 3px; text-align: center; white-spa
 th { color: var(--soft); text-align: right; }
 .heads { display: grid; grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)); gap: .8rem; max-width: 75rem; }
 figure { margin: 0; } figcaption { font-size: 12px; color: var(--soft); }
-canvas { width: 100%; image-rendering: pixelated; border: 1px solid var(--line); border-radius: 4px; cursor: crosshair; }
+canvas { width: 100%; image-rendering: pixelated; border: 1px solid var(--line); border-radius: 4px; }
 #said { position: sticky; bottom: 0; background: var(--back); border-top: 1px solid var(--line); padding: .4rem 0;
         min-height: 2.2rem; }
 </style>

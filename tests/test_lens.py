@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import linecache
+import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -265,3 +270,19 @@ def test_the_example(tmp_path, capsys, monkeypatch):
     with pytest.raises(SystemExit) as stopped:
         main(["--out", "nowhere/lens.html"])
     assert stopped.value.code == 2 and "there is no folder nowhere" in capsys.readouterr().err
+
+
+def test_the_guide_runs_as_written():
+    """The code of docs/lens.md, from top to bottom; what it says is printed, is."""
+    guide = (Path(__file__).parents[1] / "docs" / "lens.md").read_text(encoding="utf-8")
+    space: dict[str, Any] = {}
+    printed: list[str] = []
+    for language, code in re.findall(r"```(\w+)\n(.*?)```", guide, re.S):
+        if language == "python":
+            linecache.cache["docs/lens.md"] = (len(code), None, code.splitlines(True), "docs/lens.md")
+            out = io.StringIO()
+            with contextlib.redirect_stdout(out):
+                exec(compile(code, "docs/lens.md", "exec"), space)
+            printed = out.getvalue().splitlines()
+        elif language == "text":
+            assert [line.rstrip() for line in printed if line] == [line.rstrip() for line in code.splitlines() if line]

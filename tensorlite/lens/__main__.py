@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.exercise:
         exercise(loss, options.exercise, options.help_level)
         print(f"\nwrote {options.exercise}: fill in the blanks and run it")
-    print(f"\nwrote {tape.html(options.out, 'Two layers, batch normalisation, cross-entropy')}: open it in a browser")
+    print(f"\nwrote {tape.html(options.out, 'Two layers, backwards')}: open it in a browser")
     return 0
 
 

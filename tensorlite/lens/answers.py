@@ -14,8 +14,7 @@ import numpy as np
 from . import rows
 from .emit import Emission
 from .jacobian import gradients_of, jacobian
-from .record import Step, Value
-from .tape import numbers
+from .record import Step, Value, numbers
 
 if TYPE_CHECKING:
     from .tape import Tape
@@ -108,7 +107,7 @@ class Answers:
         told = [stored(asdict(a)) for a in self.answers.values()]
         text = json.dumps({"answers": told, "given": stored(self.given)})
         with path.open("wb") as file:
-            np.savez_compressed(file, text=np.array(text), **arrays)
+            np.savez_compressed(file, **arrays | {"text": np.array(text)})  # type: ignore[arg-type]
 
     @classmethod
     def load(cls, path: Path) -> Answers:
@@ -163,7 +162,7 @@ def _sort_lines(lines: list[str], targets: set[str], found: dict[str, list[str]]
 
 
 def _part(step: Step) -> Part:
-    call, gs = step.call, gradients_of(step)
+    call, gs = step.call, [numbers(g) for g in gradients_of(step)]
     values = {x.ident: numbers(x.array) for x in (*call.inputs, *call.outputs) if isinstance(x, Value)}
     others = {s.to.grad_ident: numbers(s.result) for s in step.visit.steps if s is not step and s.to is not step.to}
     rule = rows.derivative(call.op, step.i)

@@ -12,13 +12,13 @@ from .. import reference
 from ..mode import Hook, hooked, no_grad
 from ..op import Op
 from ..tensor import Tensor, array_of
-from .tape import numbers
+from .record import numbers
 
 
 class attention_maps(Hook):
-    """`with lens.attention_maps() as maps: model(x)`; then `maps.weights` has an array (…, T, S) per attention that ran.
+    """`with lens.attention_maps() as maps: model(x)`; then `maps.weights` has an array (…, T, S) per attention.
 
-    It says how much query t takes of key s; each row sums to 1. Dropout is left out.
+    An array says how much query t takes of key s; each row sums to 1. Dropout is left out.
 
     It sees F.scaled_dot_product_attention, and a softmax over the last dimension of square scores with at least three
     dimensions, as attention written out has it.
@@ -37,13 +37,11 @@ class attention_maps(Hook):
 
     def after_forward(self, op: Op, inputs: Sequence[Any], attributes: dict[str, Any], output: Any) -> None:
         if op.name == "attention":
-            q, k, _, mask = (None if x is None else array_of(x) for x in inputs)
+            q, k, mask = (numbers(array_of(inputs[i])) for i in (0, 1, 3))
+            # Of a value that is 1 at its own place alone, a query takes just its weight.
+            places = np.broadcast_to(np.eye(k.shape[-2], dtype=q.dtype), (*k.shape[:-1], k.shape[-2]))
             with no_grad():
-                # Of a value that is 1 at its own place alone, a query takes just its weight.
-                each = np.broadcast_to(np.eye(k.shape[-2], dtype=q.dtype), (*k.shape[:-1], k.shape[-2]))
-                told = attributes | {"dropout_p": 0.0}
-                found = reference.attention(*(numbers(x) for x in (q, k)), each, numbers(mask), **told)
-            self.weights.append(np.asarray(array_of(found)))
+                self.weights.append(reference.attention(q, k, places, mask, **attributes | {"dropout_p": 0.0}))
         elif op.name == "softmax" and isinstance(output, Tensor) and output.ndim >= 3:
             last = attributes["dim"] in (-1, output.ndim - 1)
             if last and output.shape[-1] == output.shape[-2]:

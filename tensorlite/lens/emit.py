@@ -15,7 +15,7 @@ import numpy as np
 from ..mode import Hook, hooked, no_grad
 from ..op import Op, using
 from ..tensor import Tensor
-from .record import Call, Step, Value, Visit, summed
+from .record import Call, Step, Value, Visit, numbers, summed
 from .traced import Traced, Writer, named, strip, template
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def _transpose(y: Any, x: Traced, *, dim0: int, dim1: int) -> Traced:
 def _reduced(name: str) -> Spelling:
     def spell(y: Any, x: Traced, *, dim: tuple[int, ...] | None, keepdim: bool) -> Traced:
         given = "" if dim is None else str(dim[0] if len(dim) == 1 else dim)
-        return template(f"_0.{name}({', '.join(filter(None, [given, keepdim and 'keepdims=True']))})", y, x)
+        return template(f"_0.{name}({', '.join(filter(None, [given, 'keepdims=True' * keepdim]))})", y, x)
 
     return spell
 
@@ -149,7 +149,7 @@ class Emission:
     def _forward(self, call: Call) -> list[str]:
         arguments, ys = self._inputs(call), call.outputs
         if not call.op.plain.residual:
-            found = spell(call.op, arguments, call.attributes, [y.array for y in ys])
+            found = spell(call.op, arguments, call.attributes, [numbers(y.array) for y in ys])
             lines = list(self._writer.lines([(y.ident, each) for y, each in zip(ys, found)]))
         else:
             y, *others = _plain(call.op, arguments, call.attributes)
@@ -164,9 +164,9 @@ class Emission:
     def _inputs(call: Call) -> list[Any]:
         """The inputs in the dtype in which the op computes, those that are Tensors by their names."""
         found: list[Any] = []
-        for x, array in zip(call.inputs, call.arrays()):
+        for x, array in zip(call.inputs, map(numbers, call.arrays())):
             if isinstance(x, Value):
-                traced = Traced(x.array, named(x.ident))
+                traced = Traced(numbers(x.array), named(x.ident))
                 found.append(traced if array.dtype == x.dtype else traced.astype(array.dtype))
             else:
                 found.append(array)
@@ -216,12 +216,12 @@ class Emission:
             several = name == op.variadic
             known[name], known[f"{name}_shape"] = (these, shapes) if several else (these[0], shapes[0])
         if not op.several:
-            known["y"] = Traced(call.outputs[0].array, named(call.outputs[0].ident))
+            known["y"] = Traced(numbers(call.outputs[0].array), named(call.outputs[0].ident))
         return known
 
 
 def gradients_of(visit: Visit) -> Sequence[Any]:
-    return visit.gradient if visit.call.op.several else (visit.gradient,)
+    return [numbers(g) for g in (visit.gradient if visit.call.op.several else (visit.gradient,))]
 
 
 def leading_to(walk: list[Visit], tape: Tape) -> list[Call]:
@@ -302,7 +302,7 @@ def _by_tensors(plan: Any, g: Any, kept: Sequence[Any]) -> Sequence[Any]:
 def fitted(x: Any, step: Step) -> Any:
     """A contribution in the shape and dtype of the input: the sums that undo broadcasting."""
     if not isinstance(x, Traced):
-        return step.result  # a constant
+        return numbers(step.result)  # a constant
     shape, dtype = step.to.shape, step.to.dtype
     axes = summed(np.shape(x.value), shape)  # not of step.raw: a kernel may have summed already
     if axes:
@@ -347,4 +347,4 @@ def head(emission: Emission) -> list[str]:
 
 def inputs(tape: Tape) -> dict[str, np.ndarray]:
     emission = Emission(tape)
-    return {v.ident: v.array for v in emission.leaves} | emission.constants
+    return {v.ident: numbers(v.array) for v in emission.leaves} | emission.constants

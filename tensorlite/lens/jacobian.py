@@ -7,18 +7,18 @@ from typing import Any
 import numpy as np
 
 from .. import check
+from ..device import xp
 from ..op import using
-from .record import Step, Value, summed
-from .tape import numbers
+from .record import Step, Value, numbers, summed
 
 LARGEST = 4096  # elements of a Jacobian that is computed
 CHECKED = 4096  # elements of the inputs of a step that is checked
 
 
 def gradients_of(step: Step) -> list[Any]:
-    """The gradients of the op's outputs, on the CPU."""
+    """The gradients of the op's outputs."""
     g = step.visit.gradient
-    return [numbers(each) for each in (g if isinstance(g, tuple) else (g,))]
+    return list(g) if isinstance(g, tuple) else [g]
 
 
 def jacobian(step: Step, largest: int = LARGEST) -> np.ndarray | None:
@@ -31,7 +31,7 @@ def jacobian(step: Step, largest: int = LARGEST) -> np.ndarray | None:
         return None
     known = call.kept_by_name()
     kept = [known[name] for name in node.plan.names]
-    zero = [np.zeros_like(g) for g in gradients_of(step)]
+    zero = [xp(g).zeros_like(g) for g in gradients_of(step)]
     rows = []
     for i, size in enumerate(sizes):
         for k in range(size):

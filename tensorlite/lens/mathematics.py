@@ -45,7 +45,11 @@ def forward(rule: Rule) -> str:
 
 def _write(x: ast.expr, above: int = 0) -> str:
     text, rank = _ranked(x)
-    return f"<mrow><mo>(</mo>{text}<mo>)</mo></mrow>" if rank < above else f"<mrow>{text}</mrow>"
+    if rank >= above:
+        return f"<mrow>{text}</mrow>"
+    tall = "<mo>(</mo>", "<mo>)</mo>"
+    before, after = tall if "<mfrac>" in text else (_OPEN, _CLOSE)
+    return f"<mrow>{before}{text}{after}</mrow>"
 
 
 def _ranked(x: ast.expr) -> tuple[str, int]:
@@ -59,7 +63,9 @@ def _ranked(x: ast.expr) -> tuple[str, int]:
         sign = _OPERATORS.get(type(x.ops[0]), "?")
         return f"{_write(x.left, 1)}<mo>{escape(sign)}</mo>{_write(x.comparators[0], 1)}", 0
     if isinstance(x, ast.Constant):
-        return f"<mn>{x.value!r}</mn>" if isinstance(x.value, (int, float)) else f"<mtext>{x.value}</mtext>", 9
+        return f"<mn>{x.value!r}</mn>" if isinstance(
+            x.value, (int, float)
+        ) else f"<mtext>{escape(str(x.value))}</mtext>", 9
     if isinstance(x, ast.Name):
         return _name(x.id), 9
     if isinstance(x, ast.Attribute):

@@ -141,7 +141,7 @@ class Place(NamedTuple):
     targets: tuple[str, ...]
     whole: bool  # whether the expression is all of what is assigned
     operands: tuple[str, ...]  # the variables that it is made of, "" where something else stands
-    index: tuple[str, ...]  # those between its square brackets
+    subscript: tuple[str, ...]  # those between its square brackets
 
 
 def _groups(calls: list[Call]) -> Iterator[list[Call]]:
@@ -178,7 +178,7 @@ def _name_by_source(group: list[Call]) -> None:
         if isinstance(x, Value) and x.call is None and name and not x.name:
             x.name, x.given = name, True
     index = last.attributes.get("index")
-    for each, name in zip(index if isinstance(index, tuple) else (index,), place.index):
+    for each, name in zip(index if isinstance(index, tuple) else (index,), place.subscript):
         if name and isinstance(each, np.ndarray):
             last.constants.append((name, each))
     names = place.targets if place.whole and len(place.targets) == len(last.outputs) else ()
@@ -217,7 +217,8 @@ def _foreign(owner: Any) -> bool:
 def _place(code: CodeType, instruction: int) -> Place | None:
     """Where in the source an instruction stands; None if the source is not at hand."""
     first, last, start, end = list(code.co_positions())[instruction // 2]
-    tree = _parsed(code.co_filename)
+    source = "".join(linecache.getlines(code.co_filename))
+    tree = _parsed(source)
     if tree is None or None in (first, last, start, end):
         return None
     best: ast.expr | None = None
@@ -232,7 +233,7 @@ def _place(code: CodeType, instruction: int) -> Place | None:
                 break
     if best is None:
         return None
-    text = ast.get_source_segment("".join(linecache.getlines(code.co_filename)), best) or ""
+    text = ast.get_source_segment(source, best) or ""
     value = getattr(around, "value", None)
     while isinstance(value, ast.Attribute) and value.attr in ("values", "indices"):  # of what max() and sort() give
         value = value.value
@@ -240,10 +241,10 @@ def _place(code: CodeType, instruction: int) -> Place | None:
 
 
 @lru_cache(maxsize=64)
-def _parsed(file: str) -> list[tuple[ast.expr, ast.AST]] | None:
-    """Every expression of a file, with the statement (or walrus) that it belongs to."""
+def _parsed(text: str) -> list[tuple[ast.expr, ast.AST]] | None:
+    """Every expression of a source, with the statement (or walrus) that it belongs to."""
     try:
-        tree = ast.parse("".join(linecache.getlines(file)))
+        tree = ast.parse(text)
     except SyntaxError:
         return None
     found: list[tuple[ast.expr, ast.AST]] = []

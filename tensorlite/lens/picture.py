@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,8 +14,7 @@ from ..check import source
 from . import mathematics, rows
 from .emit import Emission
 from .jacobian import checked, jacobian, structure
-from .record import Call, Step, Value, Visit
-from .tape import numbers
+from .record import Call, Step, Value, Visit, numbers
 from .text import kept_names, size
 
 if TYPE_CHECKING:
@@ -170,7 +171,7 @@ def _row(step: Step, number: dict[Any, int], arrays: Arrays, lines: list[str], f
         rule=f"d{step.input} = {rule.text}" + (f"[{step.i}]" if rule.joint else ""), where=rule.where,
         math=mathematics.derivative(rule, step.input), line=[x for x in lines if _leads_to(x, step)],
         kept=[_kept(name, known[name], call, arrays) for name in dict.fromkeys(kept_names(step)) if name in known],
-        bytes=_freed(call),
+        bytes=_freed(call), here=_here(call, rule), derived=_derived(call, rule),
     )  # fmt: skip
     if few:
         j = jacobian(step)
@@ -192,6 +193,20 @@ def _card(kind: str, call: Call, number: dict[Any, int], **more: Any) -> dict[st
     place = f"{source.short(Path(call.file))}:{call.line}" if call.line else ""
     where = {"place": place, "source": call.source, "expression": call.expression}
     return {"kind": kind, "node": number[call]} | where | more
+
+
+def _here(call: Call, rule: rows.Rule) -> list[list[str]]:
+    """What the names in a rule stand for: [a, bngain]."""
+    used = set() if rule.body is None else {x.id for x in ast.walk(rule.body) if isinstance(x, ast.Name)}
+    found = [["g", ", ".join(y.grad_ident for y in call.outputs)], ["y", _names(call)]]
+    found += [[call.input_name(i), x.name] for i, x in enumerate(call.inputs) if isinstance(x, Value)]
+    return [pair for pair in found if pair[0] in used]
+
+
+def _derived(call: Call, rule: rows.Rule) -> list[list[str]]:
+    """The functions that a rule calls, with what they say of their derivation."""
+    functions = [f for f in source.rules(call.op) if f"{f.__name__}(" in rule.text]
+    return [[f.__name__, inspect.getdoc(f) or ""] for f in functions]
 
 
 def _names(call: Call) -> str:

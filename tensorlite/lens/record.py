@@ -164,6 +164,11 @@ def summed(shape: tuple[int, ...], target: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(k for k, n in enumerate(shape) if k < extra or (target[k - extra] == 1 and n != 1))
 
 
+def numbers(array: Any) -> Any:
+    """An array on the CPU."""
+    return move(array, "cpu") if hasattr(array, "shape") else array
+
+
 class Recorder(Hook):
     """Fills the lists `calls`, `values` and `steps` of a tape."""
 

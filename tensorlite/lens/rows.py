@@ -70,5 +70,5 @@ def _called(op: Op, key: str, function: ast.expr) -> ast.expr:
     """A rule that is a named function: its call with its own parameters."""
     row = op.plain.forward if not key else op.plain.joint if key == "d" else op.plain.rows[key[1:]]
     assert row is not None
-    names = [ast.Name(name) for name in inspect.signature(row).parameters]
+    names: list[ast.expr] = [ast.Name(name) for name in inspect.signature(row).parameters]
     return ast.Call(function, names, [])

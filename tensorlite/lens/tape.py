@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from ..autograd import grad
-from ..device import move
 from ..mode import hooked
 from ..node import Node
 from ..tensor import Tensor
@@ -189,8 +188,3 @@ def tape_of(loss: Tensor, action: str) -> Tape:
             "`with lens.record() as tape:`"
         )
     return explain(loss)
-
-
-def numbers(array: Any) -> Any:
-    """An array on the CPU."""
-    return move(array, "cpu") if hasattr(array, "shape") else array

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,7 @@ Build = Callable[..., ast.expr]  # of the syntax trees of a Term's parts
 class Term:
     """A node of the expression: how to write it from its parts. A name has no parts."""
 
-    def __init__(self, build: Build, parts: list[Any] = [], name: str = "", writes: tuple[Any, Any] | None = None):  # noqa: B006
+    def __init__(self, build: Build, parts: Sequence[Any] = (), name: str = "", writes: tuple[Any, Any] | None = None):
         self.build, self.parts, self.name = build, _now(parts), name  # what is written in place later is another
         self.writes = _now(writes)  # (index, value): a copy of the first part, into which that is written
 

@@ -15,6 +15,13 @@ function ruleParts(card) {
   const found = [make("h3", {}, `The rule · ${card.where}`)];
   if (card.math) { const math = make("div"); math.innerHTML = card.math; found.push(math); }
   found.push(make("pre", {}, card.rule));
+  if (card.here.length) {
+    const here = make("div", { class: "soft" }, "where ");
+    card.here.forEach(([name, stands], k) => here.append(k ? ", " : "", make("code", {}, name), " is ", make("code", {}, stands)));
+    found.push(here);
+  }
+  for (const [name, words] of card.derived)
+    found.push(make("details", {}, make("summary", {}, make("code", {}, name), ", derived"), make("pre", { class: "words" }, words)));
   if (card.line.length) found.push(make("h3", {}, "With your names, in NumPy"), make("pre", {}, card.line.join("\n")));
   return found;
 }
