@@ -79,6 +79,32 @@ def test_names_of_parameters_modules_and_lists():
     assert tape.calls[0].path == ("model", "0")
 
 
+class Layer:
+    """A layer as learners write it, without nn.Module."""
+
+    def __init__(self):
+        self.weight = tl.randn(2, 2, requires_grad=True)
+
+    def __call__(self, x):
+        self.out = x @ self.weight
+        return self.out
+
+
+def test_names_of_a_learners_own_layers():
+    layers = [Layer(), Layer()]
+    parameters = [layer.weight for layer in layers]
+    first = parameters[0]
+    for p in parameters:  # whose last has two names now, of which p is the worst
+        assert p.requires_grad
+    with lens.record() as tape:
+        x = tl.ones(1, 2)
+        for layer in layers:
+            x = layer(x)
+        x.sum().backward()
+    assert [s.to.name for s in tape.steps[1:]] == ["layers[0].out", "layers[1].weight", "first"]
+    assert [call.path for call in tape.calls] == [("layers[0]",), ("layers[1]",), ()] and first.grad is not None
+
+
 def test_values_stay_as_they_were_when_parameters_are_written():
     w = tl.tensor([2.0, 3.0], requires_grad=True)
     optimizer = tl.optim.SGD([w], lr=1.0)

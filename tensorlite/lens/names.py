@@ -29,8 +29,8 @@ _LONG = 1000
 
 def name_all(record: Recorder, frame: FrameType | None) -> None:
     """Give every Value of the record a name and an identifier, and every Call its place in the source."""
-    variables = dict(_variables(frame)) if frame is not None else {}
-    modules, tensors = _modules(variables), _tensors(variables)
+    variables, loops = _variables(frame)
+    modules, tensors = _modules(variables), _tensors(variables, loops)
     for call in record.calls:
         call.path = _path(call.owners, modules)
     for value in record.values:
@@ -45,9 +45,26 @@ def name_all(record: Recorder, frame: FrameType | None) -> None:
 # By the variables ------------------------------------------------------------------------------------------
 
 
-def _variables(frame: FrameType) -> Iterator[tuple[str, Any]]:
-    for scope in (frame.f_globals, frame.f_locals):  # what is local comes last, so that it wins
-        yield from ((name, x) for name, x in list(scope.items()) if not name.startswith("_"))
+def _variables(frame: FrameType | None) -> tuple[dict[str, Any], set[str]]:
+    """The variables by name, and which are those of loops: `layer` is a bad name for the last of the `layers`."""
+    if frame is None:
+        return {}, set()
+    loops = _loops("".join(linecache.getlines(frame.f_code.co_filename)))
+    every = {**frame.f_globals, **frame.f_locals}
+    return {
+        name: x
+        for name, x in every.items()
+        if not name.startswith("_") and (name not in loops or isinstance(x, Tensor))
+    }, loops
+
+
+@lru_cache(maxsize=64)
+def _loops(text: str) -> set[str]:
+    try:
+        targets = [node.target for node in ast.walk(ast.parse(text)) if isinstance(node, ast.For)]
+    except SyntaxError:
+        return set()
+    return {node.id for target in targets for node in ast.walk(target) if isinstance(node, ast.Name)}
 
 
 def _modules(variables: dict[str, Any]) -> dict[int, str]:
@@ -65,21 +82,23 @@ def _modules(variables: dict[str, Any]) -> dict[int, str]:
     return found
 
 
-def _tensors(variables: dict[str, Any]) -> dict[Any, str]:
-    """By id for leaves, by node and output for what an op gave."""
+def _tensors(variables: dict[str, Any], loops: set[str]) -> dict[Any, str]:
+    """By id for leaves, by node and output for what an op gave. Of several names the best: that of a variable, then
+    that of an object's part (`layers[0].weight`), then a place in a list (`parameters[1]`)."""
     modules = _modules({name: x for name, x in variables.items() if isinstance(x, Module)})
-    found: dict[Any, str] = {}
-    for name, x in variables.items():
-        if isinstance(x, Tensor):
-            found[id(x) if x.node is None else (x.node, x.index)] = name
+    order = {name: i for i, name in enumerate(variables)}
+    found: list[tuple[int, int, str, Any]] = []
     for name, x in _objects(variables):
+        root = re.split(r"[.\[]", name)[0]
         if isinstance(x, Module):
             own = x.named_parameters, x.named_buffers
             for path, t in (pair for members in own for pair in members(recurse=False)):
-                found.setdefault(id(t), f"{modules.get(id(x), name)}.{path}")
+                found.append((1, order.get(root, 0), f"{modules.get(id(x), name)}.{path}", id(t)))
         elif isinstance(x, Tensor):
-            found.setdefault(id(x) if x.node is None else (x.node, x.index), name)
-    return found
+            rank = 3 if root in loops else 0 if name in order or root not in order else 1 if "." in name else 2
+            found.append((rank, order.get(root, 0), name, id(x) if x.node is None else (x.node, x.index)))
+    found.sort(key=lambda each: each[:2])
+    return {key: name for _, _, name, key in reversed(found)}
 
 
 def _objects(variables: dict[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -91,7 +110,8 @@ def _objects(variables: dict[str, Any]) -> Iterator[tuple[str, Any]]:
         for name, x in level:
             if id(x) in seen:
                 continue
-            seen.add(id(x))
+            if not isinstance(x, Tensor):  # which may have several names, of which one is the best
+                seen.add(id(x))
             if isinstance(x, Module):
                 for path, module in x.named_modules():
                     if path and id(module) not in seen:
