@@ -19,7 +19,7 @@ from .attention import attention_maps
 from .compare import Comparison
 from .exercise import compare_latest as compare
 from .exercise import exercise, open_exercise
-from .record import Call, Step, Value, Visit
+from .program import Call, Step, Value, Visit
 from .tape import Tape, explain, record
 
 __all__ = [

@@ -14,7 +14,7 @@ import numpy as np
 from . import rows
 from .emit import Emission
 from .jacobian import gradients_of, jacobian
-from .record import Step, Value, numbers
+from .program import Step, Value, numbers
 
 if TYPE_CHECKING:
     from .tape import Tape

@@ -12,7 +12,7 @@ from .. import reference
 from ..mode import Hook, hooked, no_grad
 from ..op import Op
 from ..tensor import Tensor, array_of
-from .record import numbers
+from .program import numbers
 
 
 class attention_maps(Hook):

@@ -17,7 +17,7 @@ import numpy as np
 from ..check.diagnosis import GENERAL, Evidence, diagnose
 from ..tensor import array_of
 from .answers import Answer, Part
-from .record import summed
+from .program import summed
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 from .. import check
 from ..device import xp
 from ..op import using
-from .record import Step, Value, numbers, summed
+from .program import Step, Value, numbers, summed
 
 LARGEST = 4096  # elements of a Jacobian that is computed
 CHECKED = 4096  # elements of the inputs of a step that is checked

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..profiler import profile
-from .record import Call, Value
+from .program import Call, Value
 from .text import size
 
 if TYPE_CHECKING:

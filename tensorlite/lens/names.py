@@ -1,8 +1,7 @@
 """What the user calls the Tensors of a recorded program, and where in it each op stands.
 
 Names come from the variables at the end of the recording (`W1`, `layers[0].weight`, `model.fc.weight`), and from the
-source: the value of the expression `h = (x @ W1).tanh()` is `h`, what leads to it is `h_matmul`. Python knows of each
-instruction from which characters of the source it was made (PEP 657).
+source: the value of the expression `h = (x @ W1).tanh()` is `h`, what leads to it is `h_matmul`.
 """
 
 from __future__ import annotations
@@ -13,15 +12,17 @@ import linecache
 import re
 from collections.abc import Iterator
 from functools import lru_cache
-from types import CodeType, FrameType
-from typing import Any, NamedTuple
+from types import FrameType
+from typing import Any
 
 import numpy as np
 
 from ..nn import Module
 from ..op import Op
 from ..tensor import Tensor
-from .record import PACKAGE, Call, Recorder, Value
+from .places import place_of
+from .program import Call, Value
+from .record import PACKAGE, Recorder
 
 _DEEP = 3  # how far to look into lists, dictionaries and objects for Tensors
 _LONG = 1000
@@ -153,17 +154,6 @@ def _path(owners: tuple[Any, ...], modules: dict[int, str]) -> tuple[str, ...]:
 # By the source ---------------------------------------------------------------------------------------------
 
 
-class Place(NamedTuple):
-    """An expression of the user's source, and the names to which its statement assigns."""
-
-    line: int
-    text: str
-    targets: tuple[str, ...]
-    whole: bool  # whether the expression is all of what is assigned
-    operands: tuple[str, ...]  # the variables that it is made of, "" where something else stands
-    subscript: tuple[str, ...]  # those between its square brackets
-
-
 def _groups(calls: list[Call]) -> Iterator[list[Call]]:
     """Ops that ran one after the other for one expression: a function of tensorlite's may run several."""
     group: list[Call] = []
@@ -186,7 +176,7 @@ _OPERATORS = {"add", "subtract", "multiply", "divide", "neg"}  # never part of a
 
 def _name_by_source(group: list[Call]) -> None:
     last = group[-1]
-    place = _place(last.code, last.instruction) if last.code is not None else None
+    place = place_of(last.code, last.instruction) if last.code is not None else None
     for call in group:
         call.file = last.code.co_filename if last.code is not None else ""
         if place is not None:
@@ -231,73 +221,6 @@ def _foreign(owner: Any) -> bool:
     """Whether a module's code is tensorlite's, nn.Linear's say: no line of the user's stands in it."""
     function = getattr(type(owner), "forward", None) or type(owner).__call__
     return getattr(function, "__code__", owner.__class__.__init__.__code__).co_filename.startswith(PACKAGE)
-
-
-@lru_cache(maxsize=4096)
-def _place(code: CodeType, instruction: int) -> Place | None:
-    """Where in the source an instruction stands; None if the source is not at hand."""
-    first, last, start, end = list(code.co_positions())[instruction // 2]
-    source = "".join(linecache.getlines(code.co_filename))
-    tree = _parsed(source)
-    if tree is None or None in (first, last, start, end):
-        return None
-    best: ast.expr | None = None
-    for node, statement in tree:
-        if (node.end_lineno, node.end_col_offset) != (last, end):
-            continue
-        exact = (node.lineno, node.col_offset) == (first, start)
-        method = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
-        if exact or (method and best is None):
-            best, around = node, statement
-            if exact:
-                break
-    if best is None:
-        return None
-    text = ast.get_source_segment(source, best) or ""
-    value = getattr(around, "value", None)
-    while isinstance(value, ast.Attribute) and value.attr in ("values", "indices"):  # of what max() and sort() give
-        value = value.value
-    return Place(best.lineno, " ".join(text.split()), _targets(around), value is best, *_operands(best))
-
-
-@lru_cache(maxsize=64)
-def _parsed(text: str) -> list[tuple[ast.expr, ast.AST]] | None:
-    """Every expression of a source, with the statement (or walrus) that it belongs to."""
-    try:
-        tree = ast.parse(text)
-    except SyntaxError:
-        return None
-    found: list[tuple[ast.expr, ast.AST]] = []
-
-    def look(node: ast.AST, around: ast.AST) -> None:
-        for child in ast.iter_child_nodes(node):
-            if isinstance(child, ast.expr):
-                found.append((child, around))
-            look(child, child if isinstance(child, (ast.stmt, ast.NamedExpr)) else around)
-
-    look(tree, tree)
-    return found or None
-
-
-def _operands(x: ast.expr) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    parts: list[ast.expr] = [x.left, x.right] if isinstance(x, ast.BinOp) else []
-    index: list[ast.expr] = []
-    if isinstance(x, ast.Subscript):
-        parts, index = [x.value], x.slice.elts if isinstance(x.slice, ast.Tuple) else [x.slice]
-    named = [tuple(each.id if isinstance(each, ast.Name) else "" for each in some) for some in (parts, index)]
-    return named[0], named[1]
-
-
-def _targets(statement: ast.AST) -> tuple[str, ...]:
-    if isinstance(statement, ast.Assign):
-        target: ast.AST = statement.targets[0]
-    elif isinstance(statement, (ast.AnnAssign, ast.AugAssign, ast.NamedExpr)):
-        target = statement.target
-    else:
-        return ()
-    parts = target.elts if isinstance(target, (ast.Tuple, ast.List)) else [target]
-    names = [p.id if isinstance(p, ast.Name) else p.attr if isinstance(p, ast.Attribute) else "" for p in parts]
-    return tuple(names) if all(names) else ()
 
 
 # Identifiers -----------------------------------------------------------------------------------------------

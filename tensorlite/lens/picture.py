@@ -14,7 +14,7 @@ from ..check import source
 from . import mathematics, rows
 from .emit import Emission
 from .jacobian import checked, jacobian, structure
-from .record import Call, Step, Value, Visit, numbers
+from .program import Call, Step, Value, Visit, numbers
 from .text import kept_names, size
 
 if TYPE_CHECKING:

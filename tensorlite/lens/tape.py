@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from difflib import get_close_matches
+from html import escape
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -15,7 +16,8 @@ from ..mode import hooked
 from ..node import Node
 from ..tensor import Tensor
 from .names import name_all
-from .record import TAPES, Call, Recorder, Step, Value, Visit
+from .program import Call, Step, Value, Visit
+from .record import TAPES, Recorder
 
 
 class Tape:
@@ -74,6 +76,18 @@ class Tape:
     def __str__(self) -> str:
         return self.text()
 
+    def __repr__(self) -> str:
+        return f"<Tape of {len(self.calls)} ops and {len(self.steps)} steps back>"
+
+    def _repr_html_(self) -> str:
+        """In a notebook, the page."""
+        if not self.walks:
+            return escape(repr(self))
+        from .page import page
+
+        text = escape(page(self, "Backprop, step by step"))
+        return f'<iframe srcdoc="{text}" style="width: 100%; height: 46rem; border: 1px solid gray"></iframe>'
+
     def html(self, path: str | Path, title: str = "Backprop, step by step") -> Path:
         """Write the page: one file that needs no network, to be opened in a browser."""
         from .page import page
@@ -120,7 +134,22 @@ class Tape:
 
 
 class record:
-    """`with lens.record() as tape:` around a forward and its backward. Names are looked up when the block ends."""
+    """`with lens.record() as tape:` around a forward and its backward. Names are looked up when the block ends.
+
+    >>> import tensorlite as tl
+    >>> from tensorlite import lens
+    >>> x = tl.tensor([[1.0, 2.0]], requires_grad=True)
+    >>> with lens.record() as tape:
+    ...     y = x.exp() * x
+    ...     y.sum().backward()
+    >>> tape
+    <Tape of 3 ops and 4 steps back>
+    >>> print(tape)
+    1  sum       dx = spread(g, x_shape, dim, keepdim)  () -> (1, 2)      y      kept x_shape, dim, keepdim
+    2  multiply  da = g * b                             (1, 2) -> (1, 2)  y_exp  kept b
+    3  multiply  db = g * a                             (1, 2) -> (1, 2)  x      kept a
+    4  exp       dx = g * y                             (1, 2) -> (1, 2)  x      kept y; meets the first contribution
+    """
 
     def __enter__(self) -> Tape:
         self._frame: FrameType | None = sys._getframe(1)

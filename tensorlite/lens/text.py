@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from . import rows
-from .record import Step
+from .program import Step
 
 if TYPE_CHECKING:
     from .tape import Tape
