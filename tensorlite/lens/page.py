@@ -21,7 +21,7 @@ def page(tape: Tape, title: str) -> str:
     arrays = Arrays()
     calls = leading_to(walk, tape)
     emission = Emission(tape) if all(y.array is not None for c in calls for y in c.outputs) else None
-    drawn = graph(tape, calls, arrays)
+    drawn = graph(calls)
     number = drawn.pop("number")
     data = drawn | {"cards": list(cards(tape, emission, number, arrays)), "title": title}
     data["arrays"] = arrays.data()

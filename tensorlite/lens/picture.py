@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 BUDGET = 300_000  # numbers in a page
 STEPS = 200  # of so many steps the Jacobian is computed and the row checked
-_THUMB = 48  # rows and columns of the picture of a large array
 
 
 class Arrays:
@@ -43,13 +42,14 @@ class Arrays:
 
     def data(self) -> list[dict[str, Any]]:
         """All of them: whole where there is room, else as a coarse picture."""
-        largest = next(
-            (n for n in (4096, 1024, 256, 64) if sum(a.size for a in self.found if a.size <= n) <= BUDGET), 16
-        )
-        return [_array(a, a.size <= largest) for a in self.found]
+        sizes = [a.size for a in self.found]
+        largest = next((n for n in (4096, 1024, 256, 64) if sum(k for k in sizes if k <= n) <= BUDGET), 16)
+        large = sum(k > largest for k in sizes)
+        side = next((n for n in (48, 32, 24) if large * n * n <= 4 * BUDGET), 16)  # of three digits each
+        return [_array(a, a.size <= largest, side) for a in self.found]
 
 
-def _array(a: np.ndarray, whole: bool) -> dict[str, Any]:
+def _array(a: np.ndarray, whole: bool, side: int) -> dict[str, Any]:
     flat = a.reshape(-1, a.shape[-1]) if a.ndim and a.size else a.reshape(1, -1)
     told: dict[str, Any] = {"shape": list(a.shape), "dtype": a.dtype.name, "rows": flat.shape[0], "cols": flat.shape[1]}
     if a.size and a.dtype.kind in "fiu":
@@ -60,7 +60,7 @@ def _array(a: np.ndarray, whole: bool) -> dict[str, Any]:
         return told | {"full": [_number(x) for x in a.ravel()]}
     wide = np.nan_to_num(flat.astype(np.float64), nan=0, posinf=0, neginf=0)
     for axis, n in enumerate(wide.shape):
-        starts = np.linspace(0, n, min(n, _THUMB), endpoint=False).astype(int)
+        starts = np.linspace(0, n, min(n, side), endpoint=False).astype(int)
         lengths = np.diff(np.append(starts, n))
         wide = np.add.reduceat(wide, starts, axis) / np.expand_dims(lengths, 1 - axis)
     return told | {"coarse": [[float(f"{x:.3g}") for x in row] for row in wide]}
@@ -76,7 +76,7 @@ def _number(x: np.generic) -> Any:
 # The graph -------------------------------------------------------------------------------------------------
 
 
-def graph(tape: Tape, calls: list[Call], arrays: Arrays) -> dict[str, Any]:
+def graph(calls: list[Call]) -> dict[str, Any]:
     """Nodes (ops, and the leaves that want a gradient), edges, and the boxes of modules within modules."""
     boxes: list[dict[str, Any]] = []
     nodes: list[dict[str, Any]] = []
@@ -97,17 +97,27 @@ def graph(tape: Tape, calls: list[Call], arrays: Arrays) -> dict[str, Any]:
         for x in call.inputs:
             if isinstance(x, Value) and x.call is None and x.needs and x not in number:
                 number[x] = len(nodes)
-                nodes.append({"kind": "leaf", "name": x.name, "op": "", "box": around, "shape": list(x.shape),
-                              "value": arrays(x.array)})  # fmt: skip
+                nodes.append(_node("leaf", _within(x.name, call), "", around, x.shape))
         number[call] = len(nodes)
-        nodes.append({"kind": "op", "name": " ".join(y.name for y in call.outputs), "op": call.op.name, "box": around,
-                      "shape": list(call.outputs[0].shape), "value": arrays(call.outputs[0].array),
-                      "quiet": not any(y.needs for y in call.outputs)})  # fmt: skip
+        nodes.append(_node("op", _within(_names(call), call), call.op.name, around, call.outputs[0].shape))
+        nodes[-1]["quiet"] = not any(y.needs for y in call.outputs)
         for x in call.inputs:
             before = number.get(x.call or x) if isinstance(x, Value) else None
             if before is not None and [before, number[call]] not in edges[-8:]:
                 edges.append([before, number[call]])
     return {"nodes": nodes, "edges": edges, "boxes": boxes, "number": number}
+
+
+def _node(kind: str, name: str, op: str, box: int | None, shape: tuple[int, ...]) -> dict[str, Any]:
+    return {"kind": kind, "name": name, "op": op, "box": box, "shape": list(shape)}
+
+
+def _within(name: str, call: Call) -> str:
+    """A name without that of the box in which it stands."""
+    for around in (".".join(call.path), ".".join(call.path[1:])):
+        if around:
+            name = name.removeprefix(f"{around}.")
+    return name
 
 
 # The cards -------------------------------------------------------------------------------------------------
