@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import linecache
 import re
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +164,22 @@ def test_explain_what_was_recorded_forward_only():
         loss = x.exp().sum()
     tape = lens.explain(loss)
     assert "np.exp(x)" in tape.as_numpy() and lens.explain(loss) is tape
+
+
+def test_a_tape_goes_with_its_graph_and_keeps_no_graph_alive():
+    def study() -> list[weakref.ref]:
+        x = tl.randn(3, requires_grad=True)
+        with lens.record() as tape:
+            loss = x.exp().sum()
+            loss.backward()
+        held = weakref.ref(tape)
+        del tape
+        assert lens.explain(loss) is held()  # the loss alone holds it
+        return [held, weakref.ref(loss.node)]
+
+    found = study()
+    gc.collect()
+    assert [ref() for ref in found] == [None, None]
 
 
 @pytest.mark.parametrize("wrong, error, words", [

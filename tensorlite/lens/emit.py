@@ -120,7 +120,7 @@ class Emission:
         traced = [Traced(g, named(y.grad_ident)) for y, g in zip(call.outputs, gradients_of(visit))]
         g = tuple(traced) if op.several else traced[0]
         known = self._known(call)
-        plan = op.plain.plan(call.node.plan.wants if call.node is not None else (True,) * len(call.inputs))
+        plan = op.plain.plan(call.plan.wants if call.plan is not None else (True,) * len(call.inputs))
         kept = [plan.wants if name == "wants" else known[name] for name in plan.names]
         if op.replays or op.plain.joint is not None:  # such a rule takes arrays alone
             with using("plain"), np.errstate(all="ignore"):

@@ -24,13 +24,15 @@ def gradients_of(step: Step) -> list[Any]:
 def jacobian(step: Step, largest: int = LARGEST) -> np.ndarray | None:
     """(elements of the output, elements of the input): row k is what the op's rule makes of a gradient that is 1 at
     output element k and 0 elsewhere. None where it would be too large, or the rule's arrays are not at hand."""
-    call, node = step.call, step.call.node
+    call, plan = step.call, step.call.plan
     sizes = [y.size for y in gradients_of(step)]
     target = int(np.prod(step.to.shape))
-    if node is None or not 0 < sum(sizes) * target <= largest or sum(sizes) > 256:
+    if plan is None or not 0 < sum(sizes) * target <= largest or sum(sizes) > 256:
         return None
     known = call.kept_by_name()
-    kept = [known[name] for name in node.plan.names]
+    if any(name not in known for name in plan.names):
+        return None
+    kept = [known[name] for name in plan.names]
     zero = [xp(g).zeros_like(g) for g in gradients_of(step)]
     rows = []
     for i, size in enumerate(sizes):
@@ -38,7 +40,7 @@ def jacobian(step: Step, largest: int = LARGEST) -> np.ndarray | None:
             unit = [z.copy() for z in zero]
             unit[i].flat[k] = 1
             with np.errstate(all="ignore"):
-                found = node.plan.run(tuple(unit) if call.op.several else unit[0], kept)[step.i]
+                found = plan.run(tuple(unit) if call.op.several else unit[0], kept)[step.i]
             row = np.asarray(numbers(found))
             row = row.sum(summed(row.shape, step.to.shape)).reshape(step.to.shape)
             rows.append(row.ravel().copy())

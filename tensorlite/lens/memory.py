@@ -45,7 +45,7 @@ class Memory:
         first: dict[int, tuple[Call, str, int]] = {}
         until: dict[int, int | None] = {}
         for call in tape.calls:
-            names = call.node.plan.names if call.node is not None else ()
+            names = call.plan.names if call.plan is not None else ()
             for name, array in _arrays(names, call.kept):
                 base = _base(array)
                 if id(base) not in lasting:

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import CodeType
 from typing import Any
+from weakref import ReferenceType
 
 import numpy as np
 
 from ..device import move
 from ..node import Node
-from ..op import Op
+from ..op import Op, Plan
 from ..tensor import Tensor, array_of
 
 
@@ -55,14 +56,19 @@ class Value:
 
 @dataclass(eq=False)
 class Call:
-    """An op as it ran forward."""
+    """An op as it ran forward.
+
+    made  points to its node, if it has one, but does not keep it alive: a tape lives as long as a node that is on it
+    plan  of that node: which rows run, and what they keep
+    """
 
     op: Op
     inputs: tuple[Any, ...]  # Values, and what is no Tensor as it was given
     attributes: dict[str, Any]
     outputs: list[Value]
-    node: Node | None
-    kept: Sequence[Any]  # in the order of node.plan.names
+    made: ReferenceType[Node] | None
+    plan: Plan | None
+    kept: Sequence[Any]  # in the order of plan.names
     code: CodeType | None = None  # of the user's function that ran it, and the instruction there
     instruction: int = -1
     frame: int = 0
@@ -80,6 +86,11 @@ class Call:
     )  # variables that are no Tensors of its inputs: an index
     visits: list[Visit] = field(default_factory=list)
 
+    @property
+    def node(self) -> Node | None:
+        """None where no gradient was wanted, or the graph is gone."""
+        return self.made() if self.made is not None else None
+
     def input_name(self, i: int) -> str:
         """The name of input i in the op's row; `tensors[1]` where the op takes any number of them."""
         op, k = self.op, i - len(self.op.inputs) + 1
@@ -91,9 +102,9 @@ class Call:
 
     def kept_by_name(self) -> dict[str, Any]:
         """What the node kept. An input is shown as it was when the op ran, whatever was written into it since."""
-        if self.node is None:
+        if self.plan is None:
             return {}
-        names = self.node.plan.names
+        names = self.plan.names
         kept = dict(zip(names, self.kept))
         if kept and all(x.array is not None for x in self.inputs if isinstance(x, Value)):
             arrays = self.arrays()

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 import numpy as np
 
@@ -59,7 +59,8 @@ class Recorder(Hook):
         outputs = output if isinstance(output, tuple) else (output,)
         node = outputs[0].node if outputs else None
         kept = node.kept if node is not None and isinstance(node.kept, list) else ()
-        call = Call(op, known, attributes, [], node, kept, start=start - self.zero, seconds=now - start)
+        made, plan = (None, None) if node is None else (ref(node), node.plan)
+        call = Call(op, known, attributes, [], made, plan, kept, start=start - self.zero, seconds=now - start)
         call.number = len(self.calls)
         self._locate(call)
         fresh = op.view and isinstance(known[0], Value) and known[0].call is None  # a view of a leaf changes with it
@@ -167,9 +168,10 @@ class Recorder(Hook):
         self.calls, self.values = list(tape.calls), list(tape.values)
         self.steps, self.visits, self.walks = list(tape.steps), list(tape.visits), list(tape.walks)
         for call in self.calls:
-            if call.node is not None:
-                self._of[call.node] = call
-                self._at |= {(call.node, y.index): y for y in call.outputs}
+            node = call.node
+            if node is not None:
+                self._of[node] = call
+                self._at |= {(node, y.index): y for y in call.outputs}
         for x in self.values:
             if x.tensor is not None:
                 self._at.setdefault(self._key(x.tensor), x)
@@ -203,7 +205,7 @@ class Recorder(Hook):
 
     def _output(self, node: Node, index: int) -> Value:
         if (node, index) not in self._at:
-            call = Call(node.op, (), {}, [], node, (), number=-1)
+            call = Call(node.op, (), {}, [], ref(node), node.plan, (), number=-1)
             for i, (shape, dtype) in enumerate(node.outputs):
                 value = Value(None, shape, dtype, call, i, True)
                 call.outputs.append(value)

@@ -43,8 +43,9 @@ class Tape:
         self.calls, self.values, self.steps = record.calls, record.values, record.steps
         self.visits, self.walks = record.visits, record.walks
         for call in self.calls:
-            if call.node is not None:
-                TAPES[call.node] = self
+            node = call.node
+            if node is not None:
+                TAPES[node] = self
 
     def __getitem__(self, name: str) -> Value:
         known = {n: v for v in self.values for n in (v.ident, v.name)}

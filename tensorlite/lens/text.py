@@ -49,10 +49,10 @@ def rule(step: Step) -> str:
 
 def kept_names(step: Step) -> list[str]:
     """What the rule of this step asked the node to keep."""
-    node = step.call.node
-    if node is None:
+    plan = step.call.plan
+    if plan is None:
         return []
-    return [node.plan.names[k] for i, _, arguments in node.plan.rows if i in (step.i, -1) for k in arguments]
+    return [plan.names[k] for i, _, arguments in plan.rows if i in (step.i, -1) for k in arguments]
 
 
 def notes(step: Step) -> list[str]:
