@@ -105,3 +105,19 @@ def test_errors(ninja, tmp_path: Path):
     (tmp_path / "e.npz").write_bytes(b"no")
     with pytest.raises(ValueError, match=r"e.npz is no file of answers"):
         lens.open_exercise(str(tmp_path / "e.py"), "e.npz")
+
+
+def test_an_exercise_with_fused_ops_modules_and_a_part_that_nobody_uses(tmp_path: Path):
+    tl.manual_seed(0)
+    model = tl.nn.Sequential(
+        tl.nn.Linear(4, 6), tl.nn.LayerNorm(6), tl.nn.GELU(), tl.nn.Dropout(0.5), tl.nn.Linear(6, 9)
+    )
+    x, y = tl.randn(5, 4), tl.randint(0, 3, (5,))
+    with lens.record():
+        a, b, c = model(x).split(3, dim=1)
+        loss = tl.nn.functional.cross_entropy(a * c, y)
+        loss.backward()
+    path = lens.exercise(loss, tmp_path / "exercise.py", help=4)
+    assert "np.zeros_like(b)  # nobody used it" in path.read_text()
+    lines = run(path)
+    assert len(lines) > 15 and all(line.split()[1].rstrip(",") in ("exact", "close") for line in lines), lines

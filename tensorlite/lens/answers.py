@@ -157,8 +157,6 @@ def _sort_lines(lines: list[str], targets: set[str], found: dict[str, list[str]]
         if name in targets:
             found.setdefault(name, []).extend(waiting)
             waiting = []
-        elif "zeros_like" in line or "ones_like" in line:
-            waiting.clear()
 
 
 def _part(step: Step) -> Part:

@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 class Emission:
     """The last backward() of a tape and the forward that led to it, as lines of NumPy.
 
-    forward    the lines of each op                    backward   the lines of each visit
+    forward    the lines of each op
+    starts     of each visit, the lines that give gradients no row gives: 1 at the start, 0 for what nobody used
+    backward   of each visit, the lines of its rows
     constants  by name, the arrays that stand in formulas: an index, a mask
     """
 
@@ -49,7 +51,12 @@ class Emission:
         self._called = {id(x): name for c in self.calls for name, x in c.constants}
         self.leaves = list(dict.fromkeys(used))
         self.forward = {c: self._forward(c) for c in self.calls}
-        self.backward = {visit: self._backward(visit) for visit in walk}
+        self.starts: dict[Visit, list[str]] = {}
+        self.backward: dict[Visit, list[str]] = {}
+        for visit in walk:
+            self.starts[visit] = self._starts(visit)
+            rules = self._rules(visit)
+            self.backward[visit] = [line for s in visit.steps for line in self._contribution(s, rules[s.i])]
 
     def _constant(self, array: np.ndarray) -> str:
         for name, known in self.constants.items():
@@ -93,7 +100,7 @@ class Emission:
                 found.append(array)
         return found
 
-    def _backward(self, visit: Visit) -> list[str]:
+    def _starts(self, visit: Visit) -> list[str]:
         lines = []
         for y, g in zip(visit.call.outputs, gradients_of(visit)):
             if y.seed is not None:
@@ -101,9 +108,6 @@ class Emission:
                 lines.append(f"{y.grad_ident} = " + (f"np.ones_like({y.ident})" if ones else self._constant(g)))
             elif y.grad_ident not in self._begun:
                 lines.append(f"{y.grad_ident} = np.zeros_like({y.ident})  # nobody used it")
-        rules = self._rules(visit)
-        for step in visit.steps:
-            lines += self._contribution(step, rules[step.i])
         return lines
 
     def _contribution(self, step: Step, raw: Any) -> list[str]:
@@ -189,7 +193,7 @@ def _enclosed(text: str) -> str:
 def as_numpy(tape: Tape) -> str:
     emission = Emission(tape)
     forward = [line for lines in emission.forward.values() for line in lines]
-    backward = [line for lines in emission.backward.values() for line in lines]
+    backward = [line for visit, lines in emission.backward.items() for line in (*emission.starts[visit], *lines)]
     return "\n".join([*head(emission), "# Forward", *forward, "", "# Backward", *backward, ""])
 
 

@@ -52,9 +52,7 @@ def write(tape: Tape, path: Path, help: int = 0) -> Path:
         "",
         "# Backward",
     ]
-    for visit in tape.walks[-1]:
-        seeds = {f"{y.grad_ident} = " for y in visit.call.outputs if y.seed is not None}
-        lines += [line for line in emission.backward[visit] if any(line.startswith(seed) for seed in seeds)]
+    lines += [line for starts in emission.starts.values() for line in starts]
     for answer in answers.answers.values():
         lines += ["", *(f"# {each}" for each in (answer.help(min(help, 3))))]
         lines += answer.lines if help >= 4 else [f"{answer.name} = ..."]
