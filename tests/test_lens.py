@@ -228,6 +228,7 @@ def test_a_line_per_step():
 def test_text_is_cut_where_it_is_asked_to(ninja):
     lines = text(ninja[1], 60).splitlines()
     assert max(map(len, lines)) == 60 and len(lines) == 36
+    assert all(step.to.name in line for step, line in zip(ninja[1].steps, text(ninja[1], 90).splitlines()))
 
 
 def test_each_rule_shown_stands_in_the_source_that_it_cites():

@@ -11,6 +11,7 @@ from .program import Step
 if TYPE_CHECKING:
     from .tape import Tape
 
+_LEAST = 20  # characters of a row
 _ROW = 68  # a row longer than this does not push the columns behind it to the right
 
 
@@ -21,11 +22,17 @@ def text(tape: Tape, width: int | None = None) -> str:
     lines = [_cells(step) for step in tape.steps]
     widths = [max(len(line[k]) for line in lines) for k in range(5)]
     widths[2] = min(widths[2], _ROW)
+    if width is not None:  # of a narrow terminal the rows give way, since where a step leads must be seen
+        widths[2] = max(min(widths[2], width - sum(widths) + widths[2] - 2 * 5), _LEAST)
     printed = []
     for cells in lines:
-        number, *rest = (cell.ljust(n) for cell, n in zip(cells, widths))
+        number, *rest = (_cut(cell, n if width is not None else None).ljust(n) for cell, n in zip(cells, widths))
         printed.append("  ".join([number.strip().rjust(widths[0]), *rest, cells[5]]).rstrip())
-    return "\n".join(line if width is None or len(line) <= width else f"{line[: width - 1]}…" for line in printed)
+    return "\n".join(_cut(line, width) for line in printed)
+
+
+def _cut(text: str, width: int | None) -> str:
+    return text if width is None or len(text) <= width else f"{text[: max(width - 1, 0)]}…"
 
 
 def _cells(step: Step) -> tuple[str, ...]:
