@@ -72,7 +72,7 @@ def _loss(p: dict, c: GPTConfig, idx: Any, targets: Any, key: Any) -> Any:
 def train_step(
     c: GPTConfig, x: np.ndarray, y: np.ndarray, lr: float, betas: tuple, decay: float, clip: float, optimize: bool
 ) -> Callable[[], Any]:
-    p = _init(c)
+    p = jax.tree.map(jnp.copy, _init(c))  # a step overwrites its arguments, so none may be given twice
 
     def zeros():
         return jax.tree.map(jnp.zeros_like, p)

@@ -4,12 +4,19 @@ A tied head is `wte.weight` once more, so it is not in the file; GPT-2's own fil
 """
 
 import re
+from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 import tensorlite as tl
 from gpt.config import GPTConfig
 from gpt.model import GPT
+from tensorlite import nn
+from tensorlite.serialize import peek
+from tensorlite.stored import Stored
 
 _CONFIG = "model_config"
 
@@ -28,18 +35,71 @@ def load_model(path: str | PathLike[str]) -> GPT:
     FileNotFoundError if there is no file; ValueError if it is broken, if `save_model` did not write it, or if weights
     and configuration do not fit: it lists all names and shapes that do not.
     """
-    weights = tl.load(path)
-    if not isinstance(weights, dict) or _CONFIG not in weights:
+    content = open_model(path)
+    if content is None:
         raise ValueError(f"{path} does not say what model it holds: there is no {_CONFIG!r}, as save_model writes it")
     try:
-        model = GPT(GPTConfig.from_dict(weights.pop(_CONFIG)))
-        if (wte := weights.get("wte.weight")) is not None:
-            model.to(wte.dtype)
-            if model.config.tied:
-                weights["lm_head.weight"] = wte
-        model.load_state_dict(weights)
-    except (RuntimeError, ValueError) as error:
+        return assemble(*content)
+    except ValueError as error:
         raise ValueError(f"{path} cannot be loaded: {error}") from error
+
+
+def open_model(path: str | PathLike[str]) -> tuple[GPTConfig, dict[str, Stored]] | None:
+    """What `save_model` wrote to the file `path`, its arrays not yet read; None if the file does not say what model it
+    holds. FileNotFoundError and ValueError as `load_model`."""
+    content = peek(path)
+    if not isinstance(content, dict) or _CONFIG not in content:
+        return None
+    try:
+        config = GPTConfig.from_dict(content.pop(_CONFIG))
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} cannot be loaded: {error}") from error
+    return config, {name: x for name, x in content.items() if isinstance(x, Stored)}
+
+
+class MisfitError(ValueError):
+    """Arrays are not those of a configuration: names that only one of the two has, and shapes that differ."""
+
+    def __init__(self, missing: list[str], unexpected: list[str], misshapen: list[str]):
+        self.missing, self.unexpected, self.misshapen = missing, unexpected, misshapen
+        kinds = {"only in the model": missing, "only in the file": unexpected, "of another shape": misshapen}
+        lists = ["\n    ".join([f"{kind}:", *names]) for kind, names in kinds.items() if names]
+        super().__init__("\n".join(["weights and configuration do not fit; nothing was loaded", *lists]))
+
+
+def check_fit(config: GPTConfig, arrays: Mapping[str, Stored]) -> None:
+    """MisfitError unless `arrays` are exactly those of a model of `config`, and ValueError unless they are floating."""
+    if config.n_layer > len(arrays):  # a forged number of blocks shall not make us count them
+        raise ValueError(f"the configuration has {config.n_layer:,} blocks, and the file {len(arrays):,} arrays")
+    shapes = config.shapes()
+    differing = {
+        name: (x.stored_shape, shapes[name][::-1] if x.transposed else shapes[name])  # as they are in the file
+        for name, x in arrays.items()
+        if name in shapes and x.shape != shapes[name]
+    }
+    misshapen = [f"{name}: {theirs} in the file, {ours} in the model" for name, (theirs, ours) in differing.items()]
+    missing, unexpected = [name for name in shapes if name not in arrays], [n for n in arrays if n not in shapes]
+    if missing or unexpected or misshapen:
+        raise MisfitError(missing, unexpected, misshapen)
+    if wrong := [f"{name}: {x.dtype}" for name, x in arrays.items() if x.read_dtype.kind != "f"]:
+        raise ValueError("weights are floating-point numbers, and these are not:\n    " + "\n    ".join(wrong))
+
+
+def assemble(config: GPTConfig, arrays: Mapping[str, Stored], dtype: Any = None) -> GPT:
+    """A model of `config` with the numbers in `arrays`, which have the model's names. Each is read once, and nothing
+    else takes memory.
+
+    dtype  of the model; by default the widest among the arrays, where bfloat16 counts as float32
+
+    MisfitError and ValueError as `check_fit`, before anything is read.
+    """
+    check_fit(config, arrays)
+    dtype = np.result_type(*(x.read_dtype for x in arrays.values())) if dtype is None else dtype
+    weights = {name: tl.from_numpy(x.read(dtype)) for name, x in arrays.items()}
+    if config.tied:
+        weights["lm_head.weight"] = weights["wte.weight"]
+    model: GPT = nn.utils.skip_init(GPT, config)
+    model.load_state_dict(weights, assign=True)
     return model
 
 

@@ -7,6 +7,7 @@ Sources: Radford et al., *Language Models are Unsupervised Multitask Learners* (
 which most of the names are; Raschka, *Build a Large Language Model (From Scratch)*, chapter 4.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Self
@@ -70,19 +71,37 @@ class GPTConfig:
         if not self.bias:
             object.__setattr__(self, "qkv_bias", False)
 
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Name and shape of everything that the model learns, in the model's order, without building it.
+
+        A tied head is `wte.weight`, and not there a second time.
+        """
+        C = self.n_embd
+        shapes: dict[str, tuple[int, ...]] = {
+            "wte.weight": (self.vocab_size, C),
+            "wpe.weight": (self.context_length, C),
+        }
+
+        def layer(name: str, *weight: int, bias: bool) -> None:
+            shapes[f"{name}.weight"] = weight
+            if bias:
+                shapes[f"{name}.bias"] = weight[:1]
+
+        for i in range(self.n_layer):
+            layer(f"h.{i}.ln_1", C, bias=self.bias)
+            layer(f"h.{i}.attn.c_attn", 3 * C, C, bias=self.qkv_bias)
+            layer(f"h.{i}.attn.c_proj", C, C, bias=self.bias)
+            layer(f"h.{i}.ln_2", C, bias=self.bias)
+            layer(f"h.{i}.mlp.c_fc", 4 * C, C, bias=self.bias)
+            layer(f"h.{i}.mlp.c_proj", C, 4 * C, bias=self.bias)
+        layer("ln_f", C, bias=self.bias)
+        if not self.tied:
+            layer("lm_head", self.vocab_size, C, bias=False)
+        return shapes
+
     def parameters(self) -> int:
         """How many numbers the model learns, without building it."""
-
-        def linear(inputs: int, outputs: int, bias: bool) -> int:
-            return (inputs + bias) * outputs
-
-        C = self.n_embd
-        norm = C + C * self.bias
-        attention = linear(C, 3 * C, self.qkv_bias) + linear(C, C, self.bias)
-        mlp = linear(C, 4 * C, self.bias) + linear(4 * C, C, self.bias)
-        embeddings = (self.vocab_size + self.context_length) * C
-        head = 0 if self.tied else self.vocab_size * C
-        return embeddings + self.n_layer * (norm + attention + norm + mlp) + norm + head
+        return sum(map(math.prod, self.shapes().values()))
 
     def to_dict(self) -> dict[str, int | float | bool | None]:
         """The fields, as JSON can hold them."""

@@ -14,6 +14,7 @@ chapter 4.
 """
 
 import math
+from os import PathLike
 from typing import Any
 
 from gpt.attention import MultiHeadAttention
@@ -70,6 +71,14 @@ class GPT(nn.Module):
             self.lm_head.weight = self.wte.weight
         if config.init_std is not None:
             self._initialise(config.init_std)
+
+    @classmethod
+    def from_pretrained(cls, source: str | PathLike[str], *, dtype: Any = None, **changes: Any) -> "GPT":
+        """A trained model: GPT-2 by name ("gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl"), or a file or folder with
+        weights in any format that `gpt.weights.load` reads; it says what the arguments mean and what is raised."""
+        from gpt.weights import load  # which is made of models
+
+        return load(source, dtype=dtype, **changes)
 
     def _initialise(self, init_std: float) -> None:
         """Normal matrices, biases 0; LayerNorm's weights stay 1.

@@ -53,6 +53,28 @@ def run(main: Callable[[Sequence[str]], object], prog: str) -> None:
         _stop(prog, str(error))
 
 
+def command(
+    argv: Sequence[str], commands: Mapping[str, Callable[[Sequence[str]], object]], prog: str, description: str
+) -> None:
+    """Call the one of `commands` that the first word of `argv` names, with the other words.
+
+    The first lines of their docstrings are the help. A mistake ends the program as in `parse`.
+    """
+    parser = _Parser(prog=prog, description=description, usage="%(prog)s COMMAND [--FLAG VALUE ...]", add_help=False)
+    name = argv[0] if argv else ""
+    if name in ("-h", "--help"):
+        parser.print_help()
+        width = max(map(len, commands))
+        print("\ncommands, each with a --help of its own:")
+        for each, function in commands.items():
+            print(f"  {each:<{width}}  {(function.__doc__ or '').partition(chr(10))[0]}")
+        return
+    if name not in commands:
+        what = f"unknown command {name!r}" if name else "a command is missing"
+        parser.error(f"{what}; the commands are {', '.join(commands)}{_meant(name, commands)}")
+    commands[name](argv[1:])
+
+
 def option(default: T, meaning: str) -> T:
     """A field of a configuration: its default, and in a few words what it means and in which unit."""
     return field(default=default, metadata={"help": meaning})

@@ -117,17 +117,17 @@ def keep_mask(shape: tuple[int, ...], p: float, generator: Generator) -> Any:
     return generator.numbers.random(shape, dtype=np.float32) >= p
 
 
-def attention_kept(p: float, seed: int, heads: Any, first: int, rows: int, columns: int) -> Any:
-    """What dropout keeps of the attention weights of some heads, given by their numbers: the rows from `first` on.
+def attention_kept(p: float, seed: int, heads: Any, rows: slice, columns: slice) -> Any:
+    """What dropout keeps of a tile of the attention weights of some heads, given by their numbers.
 
-    Returns (len(heads), rows, columns) booleans. Each depends on the seed and its place alone, so that the backward
+    Returns (len(heads), R, C) booleans. Each depends on the seed and its place alone, so that the backward
     draws again what the forward drew, in blocks of any size, instead of keeping it.
     """
     library = xp(heads)
     low, high = np.uint32(seed & 0xFFFFFFFF), np.uint32((seed >> 32) & 0xFFFFFFFF)
     head = _mix(heads.astype(np.uint32) ^ low)[:, None]
-    row = _mix((head + library.arange(first, first + rows, dtype=np.uint32)) ^ high)[:, :, None]
-    column = library.arange(columns, dtype=np.uint32) * np.uint32(0x9E3779B9)
+    row = _mix((head + library.arange(rows.start, rows.stop, dtype=np.uint32)) ^ high)[:, :, None]
+    column = library.arange(columns.start, columns.stop, dtype=np.uint32) * np.uint32(0x9E3779B9)
     return _mix(row + column) >= np.uint32(min(round(p * 2**32), 2**32 - 1))
 
 

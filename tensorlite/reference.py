@@ -120,4 +120,4 @@ def attention_mask_kept(weights: Any, p: float, seed: int) -> Any:
     """Which attention weights dropout keeps: booleans, (…, T, S) as the weights."""
     t, s = weights.shape[-2:]
     heads = xp(weights).arange(math.prod(weights.shape[:-2]))
-    return attention_kept(p, seed, heads, 0, t, s).reshape(weights.shape)
+    return attention_kept(p, seed, heads, slice(0, t), slice(0, s)).reshape(weights.shape)

@@ -15,13 +15,15 @@ from __future__ import annotations
 import json
 import os
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from .device import move
+from .stored import Stored, open_map
 from .tensor import Tensor, array_of
 
 FIELD = "tensorlite"  # of the metadata
@@ -35,14 +37,26 @@ def save(obj: Any, f: str | os.PathLike) -> None:
     Arrays come back as Tensors without a gradient, on the CPU; two Tensors that share memory as two that do not.
     Raises TypeError, which says where, for anything else.
     """
-    from safetensors.numpy import save_file
-
     arrays: dict[str, np.ndarray] = {}
     structure = _encode(obj, "", arrays)
+    write_arrays(arrays, f, {FIELD: json.dumps(structure)})
+
+
+def write_arrays(arrays: Mapping[str, np.ndarray], f: str | os.PathLike, metadata: Mapping[str, str]) -> None:
+    """Write arrays in C order, and nothing but them and `metadata`, as a safetensors file; as careful as `save`."""
+    from safetensors.numpy import save_file
+
+    with replacing(f) as beside:
+        save_file(dict(arrays), beside, metadata=dict(metadata))
+
+
+@contextmanager
+def replacing(f: str | os.PathLike) -> Iterator[Path]:
+    """Gives the path of a file beside `f` to write. At the end it takes the place of `f`, or after an error is gone."""
     path = Path(f)
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        save_file(arrays, beside, metadata={FIELD: json.dumps(structure)})
+        yield beside
         with beside.open("rb+") as file:
             os.fsync(file.fileno())
         beside.chmod(0o666 & ~_umask())  # safetensors writes files that only their owner can read
@@ -57,28 +71,67 @@ def _umask() -> int:
     return umask
 
 
-def load(f: str | os.PathLike, map_location: Any = None, *, weights_only: bool = True) -> Any:
+def load(f: str | os.PathLike, map_location: Any = None, *, weights_only: bool = True, mmap: bool = False) -> Any:
     """What `save` wrote to a file; of any other safetensors file, a dictionary of names and Tensors.
 
     map_location  the device for the Tensors, by default the CPU
     weights_only  as in PyTorch; a file never holds anything else
+    mmap          the Tensors are the file's own memory, read when it is first looked at. Writing into them does not
+                  change the file; let nobody else write into it meanwhile
+
+    bfloat16, which NumPy lacks, comes as float32.
 
     Raises ValueError for a file that is broken, or that is a pickle: reading one runs whatever code is in it.
     """
+
+    def tensor(stored: Stored) -> Tensor:
+        return Tensor._of(move(stored.map() if mmap else stored.read(), map_location or "cpu"))
+
+    return _content(f, tensor)
+
+
+def peek(f: str | os.PathLike) -> Any:
+    """As `load`, but with a `Stored` for each array, which says where it lies: no number is read."""
+    return _content(f, lambda stored: stored)
+
+
+def _content(f: str | os.PathLike, leaf: Callable[[Stored], Any]) -> Any:
+    """What is in a file, with leaf(array) for each of its arrays."""
     from safetensors import SafetensorError, safe_open
 
     path = Path(f)
     _refuse(path)
     try:
-        with safe_open(path, framework="numpy") as file:
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dictionary
-            metadata = file.metadata() or {}
-        tensors = {name: Tensor._of(move(array, map_location or "cpu")) for name, array in arrays.items()}
-        return _decode(json.loads(metadata[FIELD]), tensors) if FIELD in metadata else tensors
-    except TypeError as error:
-        raise ValueError(f"load: {path} holds a dtype that NumPy lacks ({error}); convert it to float32") from error
-    except (SafetensorError, ValueError, LookupError) as error:
+        with safe_open(path, framework="numpy"):  # which checks that arrays fill the file without gap or overlap
+            memory = open_map(path)
+        size = int.from_bytes(memory[:8], "little")
+        header = json.loads(memory[8 : 8 + size], object_pairs_hook=_distinct)
+        metadata = header.pop("__metadata__", {})
+        arrays = {name: leaf(_stored(memory, 8 + size, **entry)) for name, entry in header.items()}
+        return _decode(json.loads(metadata[FIELD]), arrays) if FIELD in metadata else arrays
+    except (SafetensorError, ValueError, LookupError, RecursionError) as error:
         raise ValueError(f"load: {path} is broken: {error}") from error
+
+
+DTYPES = {"BOOL": "?", "U8": "u1", "I8": "i1"} | {
+    f"{kind}{bits}": f"<{kind.lower()}{bits // 8}" for kind in "UIF" for bits in (16, 32, 64)
+}
+
+
+def _stored(memory: Any, start: int, dtype: str, shape: list[int], data_offsets: list[int]) -> Stored:
+    """An array as the header describes it; its offsets count from byte `start`."""
+    if dtype != "BF16" and dtype not in DTYPES:
+        raise ValueError(f"it holds the dtype {dtype}, which NumPy lacks; convert it to float32")
+    kind = np.dtype(DTYPES.get(dtype, "<u2"))
+    return Stored(memory, kind, tuple(shape), start + data_offsets[0], bfloat16=dtype == "BF16")
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; ValueError if it has a key twice, of which readers may take either."""
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        raise ValueError("its header has a name twice")
+    return values
 
 
 def _encode(x: Any, where: str, arrays: dict[str, np.ndarray]) -> Any:
@@ -114,7 +167,7 @@ def _encode(x: Any, where: str, arrays: dict[str, np.ndarray]) -> Any:
     )
 
 
-def _decode(x: Any, tensors: dict[str, Tensor]) -> Any:
+def _decode(x: Any, tensors: dict[str, Any]) -> Any:
     if isinstance(x, list):
         return [_decode(value, tensors) for value in x]
     if not isinstance(x, dict):

@@ -77,7 +77,9 @@ def test_the_published_numbers_of_parameters(preset, count):
 
 @each_variant
 def test_the_formula_counts_the_parameters(config):
-    assert GPT(config).num_parameters() == config.parameters()
+    model = GPT(config)
+    assert model.num_parameters() == config.parameters()
+    assert [(name, x.shape) for name, x in model.named_parameters()] == list(config.shapes().items())
 
 
 def test_gpt2_itself():

@@ -791,7 +791,15 @@ def test_pad_sequence_refuses():
 
 
 def test_skip_init():
-    assert nn.utils.skip_init(nn.Linear, 2, 3, bias=False).weight.shape == (3, 2)
+    before = tl.get_rng_state()
+    model = nn.utils.skip_init(nn.Sequential, nn.Linear(2, 3), nn.utils.skip_init(nn.Linear, 3, 4, bias=False))
+    assert model[1].weight.shape == (4, 3) and (model[0].bias != 0).any()
+    tl.set_rng_state(before)
+    nn.utils.skip_init(nn.Embedding, 1 << 14, 1 << 10)
+    assert tl.get_rng_state().tolist() == before.tolist()  # nothing was drawn
+    with nn.init.skipped():
+        x = nn.init.orthogonal_(nn.init.normal_(nn.init.ones_(tl.zeros(2, 2))))
+    assert x.tolist() == [[0, 0], [0, 0]] and nn.init.ones_(x).tolist() == [[1, 1], [1, 1]]
 
 
 def test_clip_grad_value():

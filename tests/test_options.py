@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpt import options
-from gpt.options import UsageError, from_json, option, parse, run, to_json
+from gpt.options import UsageError, command, from_json, option, parse, run, to_json
 
 
 @dataclass(frozen=True)
@@ -266,3 +266,28 @@ def test_a_usage_error_is_one_line_and_exit_code_2():
         [sys.executable, "-c", program, "x"], cwd=Path(options.__file__).parents[1], capture_output=True, text=True
     )
     assert (done.returncode, done.stdout, done.stderr) == (2, "", "chat: no such run: x\n")
+
+
+def test_the_first_word_chooses_a_command(capsys):
+    got = []
+
+    def train(argv):
+        """Train it.
+
+        At length.
+        """
+        got.extend(argv)
+
+    commands = {"train": train, "look": print}
+    command(["train", "--lr", "1"], commands, "gpt", "A GPT.")
+    assert got == ["--lr", "1"]
+    command(["--help"], commands, "gpt", "A GPT.")
+    shown = capsys.readouterr().out
+    assert "usage: gpt COMMAND" in shown and "A GPT." in shown and "\n  train  Train it.\n  look   " in shown
+    for argv, message in (
+        ([], "gpt: a command is missing; the commands are train, look\n"),
+        (["trian"], "gpt: unknown command 'trian'; the commands are train, look; did you mean train?\n"),
+    ):
+        with pytest.raises(SystemExit) as stopped:
+            command(argv, commands, "gpt", "A GPT.")
+        assert stopped.value.code == 2 and capsys.readouterr().err == message

@@ -16,7 +16,7 @@ import tensorlite as tl
 from gpt import generate
 from gpt.checkpoint import latest_weights, load_model
 from gpt.options import UsageError, from_json
-from gpt.tokenizer import CharacterTokenizer, GPT2Tokenizer, load_tokenizer
+from gpt.tokenizer import BPETokenizer, CharacterTokenizer, GPT2Tokenizer, load_tokenizer
 from train import checkpoint, corpus, presets, pretrain
 
 ROOT = Path(__file__).parents[1]
@@ -217,6 +217,10 @@ def test_bad_input_is_one_line_that_says_what_to_do(tmp_path, text, fails, monke
     assert "special token <|endoftext|>" in fails(
         pretrain.main, "pretrain", *data(b"one <|endoftext|> two "), "--tokenizer", "words"
     )
+    assert "--tokenizer letters: there is no tokenizer letters: it is gpt2, a file" in refused(
+        *ok, "--tokenizer", "letters"
+    )
+    assert "--tokenizer bpe: vocab_size expects at least 257" in refused(*ok, "--tokenizer", "bpe", "--vocab-size", "9")
     assert "give --steps or --epochs" in refused(*ok, "--steps", "none")
     assert "--val-fraction lies between 0 and 1" in refused(*ok, "--val-fraction", "1")
     assert "not the folder of a run" in refused("--resume", tmp_path / "nothing")
@@ -236,6 +240,17 @@ def test_without_out_a_taken_name_gets_a_number(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a-2").mkdir()
     assert pretrain.unused(tmp_path / "a") == tmp_path / "a-3"
+
+
+def test_byte_pairs_are_learned_from_the_text_or_brought_along(train, text, tmp_path, capsys):
+    run, printed = train("a", "--steps", "2", "--tokenizer", "bpe", "--vocab-size", "300")
+    tokenizer = load_tokenizer(run / "tokenizer.json")
+    assert tokenizer == BPETokenizer.train(text.read_text(), 300) and "of 300 different pieces of words" in printed
+    assert load_model(latest_weights(run)).config.vocab_size == 300
+    again, _ = train("b", "--steps", "2", "--tokenizer", str(run / "tokenizer.json"))
+    assert load_tokenizer(again / "tokenizer.json") == tokenizer and same_bits(run, again)
+    pretrain.main(["--resume", str(again), "--steps", "3"])
+    assert metrics(again)[-1]["step"] == 3
 
 
 # The corpus --------------------------------------------------------------------------------------------

@@ -1,17 +1,20 @@
 """save and load: what comes back, that no half file is left, and what is refused."""
 
+import json
 import math
 import pickle
+import tracemalloc
 import zipfile
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import tensorlite as tl
 from tensorlite import nn
-from tensorlite.serialize import load, save
+from tensorlite.serialize import load, peek, save
+from tensorlite.stored import from_bfloat16, to_bfloat16
 
 
 @pytest.fixture
@@ -230,9 +233,128 @@ def test_a_file_that_is_not_there(path):
         load(path)
 
 
-def test_a_dtype_that_numpy_lacks(torch, path):
-    from safetensors.torch import save_file
+def header_and_numbers(header, numbers=b"\0" * 16, size=None):
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return (len(text) if size is None else size).to_bytes(8, "little") + text + numbers
 
-    save_file({"a": torch.ones(2).bfloat16()}, path)
-    with pytest.raises(ValueError, match=r"holds a dtype that NumPy lacks \(.*bfloat16.*\); convert it to float32"):
-        load(path)
+
+def entry(dtype="F32", shape=(4,), offsets=(0, 16)):
+    return {"dtype": dtype, "shape": list(shape), "data_offsets": list(offsets)}
+
+
+FORGED = {
+    "header longer than the file": (header_and_numbers({"a": entry()}, size=1 << 20), "header"),
+    "header of 2^63 bytes": (header_and_numbers({"a": entry()}, size=1 << 63), "header"),
+    "array beyond the end": (header_and_numbers({"a": entry(shape=[8], offsets=[0, 32])}), "incomplete"),
+    "array before the beginning": (header_and_numbers({"a": entry(offsets=[-16, 0])}), "invalid"),
+    "offsets that overlap": (header_and_numbers({"a": entry(), "b": entry(offsets=[8, 24])}, b"0" * 24), "offset"),
+    "a gap": (header_and_numbers({"a": entry(offsets=[4, 20])}, b"0" * 20), "offset"),
+    "bytes that belong to nothing": (header_and_numbers({"a": entry()}, b"0" * 20), "not fully covered"),
+    "a shape larger than memory": (header_and_numbers({"a": entry(shape=[2**40, 2**40])}), "overflow|nvalid"),
+    "a shape that is not the size": (header_and_numbers({"a": entry(shape=[1])}), "[Ii]nvalid"),
+    "a dtype that nobody has": (header_and_numbers({"a": entry("F31")}), "unknown variant"),
+    "a dtype that NumPy lacks": (
+        header_and_numbers({"a": entry("F8_E4M3", [16])}), "the dtype F8_E4M3, which NumPy lacks; convert it to float32"
+    ),
+    "one name twice": (header_and_numbers(b'{"a": %(a)s, "a": %(a)s}' % {b"a": json.dumps(entry()).encode()}), "twice"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("content, reason", FORGED.values(), ids=FORGED)
+def test_forged_files_are_refused_before_memory_is_taken(path, content, reason):
+    path.write_bytes(content)
+    tracemalloc.start()
+    try:
+        for read in (load, peek):
+            with pytest.raises(ValueError, match=rf"load: .*state\.safetensors is broken: .*({reason})"):
+                read(path)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+
+
+offsets = st.integers(-1, 40) | st.sampled_from([2**31, 2**63, 2**64])
+entries = st.builds(
+    entry,
+    st.sampled_from(["F32", "F64", "I64", "U8", "BF16", "F8_E4M3", "f32", ""]),
+    st.lists(st.integers(-1, 5) | st.sampled_from([2**32, 2**62]), max_size=3),
+    st.lists(offsets, min_size=2, max_size=2) | st.lists(offsets, max_size=3),
+)
+headers = st.dictionaries(st.sampled_from(["a", "b", "__metadata__"]), entries, max_size=2)
+
+
+@given(headers | st.binary(max_size=40), st.integers(0, 40), st.none() | st.integers(0, 200))
+@example({"a": entry(), "b": entry("U8", [3], [16, 19])}, 19, None)
+@example({"a": entry("BF16", [2, 4], [0, 16])}, 16, None)
+def test_a_file_is_read_as_the_reference_implementation_does_or_refused(tmp_path_factory, header, count, size):
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    path = tmp_path_factory.getbasetemp() / "fuzz.safetensors"
+    path.write_bytes(header_and_numbers(header, bytes(range(count)), size))
+    try:
+        ours = load(path)
+    except ValueError as error:
+        if "NumPy lacks" not in str(error) and path.read_bytes()[8:9] == b"{":
+            with pytest.raises((SafetensorError, ValueError, LookupError)):
+                load_file(path)
+        return
+    if "BF16" not in str(header):
+        theirs = load_file(path)
+        assert ours.keys() == theirs.keys()
+        for name in theirs:
+            assert ours[name].numpy().tobytes() == theirs[name].tobytes() and ours[name].shape == theirs[name].shape
+
+
+# Read when asked ---------------------------------------------------------------------------------------
+
+
+def test_a_mapped_file_is_not_changed_by_writing_into_its_tensors(path):
+    save({"x": tl.arange(6.0).view(2, 3), "none": tl.zeros(0, 3), "step": 7}, path)
+    before = path.read_bytes()
+    state = load(path, mmap=True)
+    assert state["x"].tolist() == [[0, 1, 2], [3, 4, 5]] and state["none"].shape == (0, 3) and state["step"] == 7
+    state["x"][0, 0] = 9.0
+    assert state["x"][0, 0].item() == 9 and path.read_bytes() == before
+
+
+def test_mapped_and_peeked_at_nothing_is_read(path):
+    save({"x": tl.zeros(1 << 20), "name": "a"}, path)
+    tracemalloc.start()
+    try:
+        mapped, seen = load(path, mmap=True), peek(path)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 19  # of 4 MiB
+    finally:
+        tracemalloc.stop()
+    assert mapped["x"].shape == seen["x"].shape == (1 << 20,) and seen["x"].dtype == "float32" and seen["name"] == "a"
+
+
+def test_what_is_read_is_in_order_and_in_the_dtype_asked_for(path):
+    x = np.arange(6.0, dtype=np.float32).reshape(2, 3)
+    save({"x": x, "number": tl.tensor(2.0)}, path)
+    stored = peek(path)
+    y = stored["x"].T.read(np.float64)
+    np.testing.assert_array_equal(y, x.T.astype(np.float64), strict=True)
+    assert y.flags.c_contiguous and stored["x"].T.T.read().tolist() == x.tolist()
+    np.testing.assert_array_equal(stored["x"].T.map(), x.T)
+    assert stored["x"].part((2,), 3).read().tolist() == [3, 4] and stored["number"].read() == 2
+    for shape, start in (((4,), 3), ((1,), -1), ((-1,), 0)):
+        with pytest.raises(ValueError, match=r"no part of shape|does not lie in a file"):
+            stored["x"].part(shape, start)
+
+
+@given(st.floats(width=32))
+@example(3.3895314e38)  # rounds to infinity
+def test_bfloat16_is_the_nearest(number):
+    torch = pytest.importorskip("torch")
+    x = np.array([number], np.float32)
+    expected = torch.tensor(x).bfloat16().float().numpy()
+    np.testing.assert_array_equal(from_bfloat16(to_bfloat16(x)), expected)
+
+
+def test_bfloat16_comes_as_float32(path):
+    bits = np.array([[0x3F80, 0xC000, 0x4049]], np.uint16)
+    path.write_bytes(header_and_numbers({"a": entry("BF16", [1, 3], [0, 6])}, bits.tobytes()))
+    for mmap in (True, False):
+        x = load(path, mmap=mmap)["a"]
+        assert x.dtype == tl.float32 and x.tolist() == [[1, -2, 3.140625]]

@@ -10,7 +10,7 @@ import numpy as np
 
 import tensorlite as tl
 from gpt.options import UsageError
-from gpt.tokenizer import CharacterTokenizer, GPT2Tokenizer, Tokenizer, WordTokenizer
+from gpt.tokenizer import BPETokenizer, CharacterTokenizer, Tokenizer, WordTokenizer, find_tokenizer
 
 # What the presets train on, and the reader has to bring.
 WHERE_TO_FIND = {
@@ -73,14 +73,16 @@ def read(data: Sequence[Path]) -> tuple[str, str]:
     return "\n".join(read_text(path) for path in data), ", ".join(str(path) for path in data)
 
 
-def make_tokenizer(kind: str, text: str) -> Tokenizer:
-    """A tokenizer of the kind named; characters and words learn their vocabulary from the text."""
-    if kind == "gpt2":
-        try:
-            return GPT2Tokenizer()
-        except FileNotFoundError as error:
-            raise UsageError(" ".join(str(error).split())) from None
-    return CharacterTokenizer.train(text) if kind == "characters" else WordTokenizer.train(text)
+def make_tokenizer(name: str, text: str, vocab_size: int) -> Tokenizer:
+    """A tokenizer that learns its vocabulary from the text, of the kind named, or one that is there already."""
+    if name == "characters":
+        return CharacterTokenizer.train(text)
+    if name == "words":
+        return WordTokenizer.train(text)
+    try:
+        return BPETokenizer.train(text, vocab_size, progress=True) if name == "bpe" else find_tokenizer(name)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--tokenizer {name}: {' '.join(str(error).split())}") from None
 
 
 def split(text: str, tokenizer: Tokenizer, val_fraction: float, context_length: int, source: str) -> Corpus:

@@ -18,7 +18,10 @@ class Config:
     data: tuple[Path, ...] = option((), "UTF-8 text files to train on; without any, the Python language reference")
     out: Path | None = option(None, "folder of the run")
     resume: Path | None = option(None, "folder of a run to go on with")
-    tokenizer: Literal["characters", "words", "gpt2"] = option("characters", "what a token is")
+    tokenizer: str = option(
+        "characters", "what a token is: characters, words, bpe, gpt2, or a tokenizer's file or folder"
+    )
+    vocab_size: int = option(4096, "tokens that --tokenizer bpe learns from the text")
     val_fraction: float = option(0.1, "the last part of the text, kept for validation")
 
     n_layer: int = option(4, "blocks")
@@ -79,7 +82,7 @@ class Config:
 
     def model(self, vocab_size: int) -> GPTConfig:
         """The configuration of the model. Raises UsageError if there can be no such model."""
-        shared = {f.name for f in fields(self)} & {f.name for f in fields(GPTConfig)}
+        shared = {f.name for f in fields(self)} & {f.name for f in fields(GPTConfig)} - {"vocab_size"}
         try:
             return GPTConfig(vocab_size=vocab_size, **{name: getattr(self, name) for name in shared})
         except ValueError as error:

@@ -46,7 +46,7 @@ def main(argv: Sequence[str]) -> None:
 def start(config: Config) -> None:
     """A new run."""
     text, source = read(config.data)
-    tokenizer = make_tokenizer(config.tokenizer, text)
+    tokenizer = make_tokenizer(config.tokenizer, text, config.vocab_size)
     corpus = split(text, tokenizer, config.val_fraction, config.context_length, source)
     folder = config.out or unused(Path("runs") / config.name)
     _check_device(config.device)
@@ -202,9 +202,8 @@ def _introduce(config: Config, corpus: Corpus, model: GPT, steps: int, batch_siz
     tokenizer, c = corpus.tokenizer, config
     print(f"text     {corpus.source}")
     print(f"tokens   {len(corpus.train):,} to train on, {len(corpus.val):,} to validate")
-    print(
-        f"         of {tokenizer.vocab_size:,} different {c.tokenizer if c.tokenizer != 'gpt2' else 'pieces of words'}"
-    )
+    what = tokenizer.kind if tokenizer.kind in ("characters", "words") else "pieces of words"
+    print(f"         of {tokenizer.vocab_size:,} different {what}")
     shape = f"{c.n_layer} blocks, {c.n_head} heads, {c.n_embd} wide, context {c.context_length}"
     print(f"model    {model.num_parameters():,} parameters: {shape}")
     per_step = batch_size * config.accumulation * config.context_length

@@ -6,8 +6,19 @@ sequences; GPT-2's byte pairs stand between: frequent words are one token, rare 
 """
 
 from gpt.tokenizer.base import END_OF_TEXT, Tokenizer, load_tokenizer
+from gpt.tokenizer.bpe import BPETokenizer
 from gpt.tokenizer.characters import CharacterTokenizer
+from gpt.tokenizer.find import find_tokenizer
 from gpt.tokenizer.gpt2 import GPT2Tokenizer
 from gpt.tokenizer.words import WordTokenizer
 
-__all__ = ["END_OF_TEXT", "CharacterTokenizer", "GPT2Tokenizer", "Tokenizer", "WordTokenizer", "load_tokenizer"]
+__all__ = [
+    "END_OF_TEXT",
+    "BPETokenizer",
+    "CharacterTokenizer",
+    "GPT2Tokenizer",
+    "Tokenizer",
+    "WordTokenizer",
+    "find_tokenizer",
+    "load_tokenizer",
+]

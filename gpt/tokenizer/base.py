@@ -6,7 +6,7 @@ equality, saving and loading need no further code. It implements `_encode`, `dec
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from operator import index
 from os import PathLike
@@ -41,11 +41,16 @@ class Tokenizer(ABC):
         """The id of `<|endoftext|>`, which stands between documents, or None where the vocabulary has none."""
         return None
 
+    @property
+    def special_tokens(self) -> Mapping[str, int]:
+        """The tokens that are marks and no text, and their ids: `<|endoftext|>`, where the vocabulary has it."""
+        return {} if self.eot_id is None else {END_OF_TEXT: self.eot_id}
+
     def encode(self, text: str, allowed_special: Collection[str] = ()) -> list[int]:
         """The ids of `text`.
 
-        `<|endoftext|>` ends a document, so text from outside must not be able to forge it: where the vocabulary has
-        it, its appearance in `text` raises ValueError unless it is in `allowed_special`.
+        `<|endoftext|>` ends a document, so text from outside must not be able to forge it: where it or another special
+        token of the vocabulary stands in `text`, ValueError is raised unless that is in `allowed_special`.
         Text that the vocabulary cannot spell raises ValueError too, naming the character and its position.
         """
         ids: list[int] = self.encode_array(text, allowed_special).tolist()
@@ -58,20 +63,26 @@ class Tokenizer(ABC):
                 f"allowed_special expects a set of strings, got the string {allowed_special!r}; "
                 f"write {{{allowed_special!r}}}"
             )
-        if self.eot_id is not None and END_OF_TEXT not in allowed_special and END_OF_TEXT in text:
+        refused = self.special_tokens.keys() - set(allowed_special)
+        if found := [(text.index(token), token) for token in refused if token in text]:
+            position, token = min(found)
             raise ValueError(
-                f"the text contains the special token {END_OF_TEXT} at position {text.find(END_OF_TEXT)}; "
-                f"remove it, or pass allowed_special={{{END_OF_TEXT!r}}} if it really ends a document"
+                f"the text contains the special token {token} at position {position}; "
+                f"remove it, or pass allowed_special={{{token!r}}} if it is really meant"
             )
-        return self._encode(text).astype(np.uint16 if self.vocab_size <= 2**16 else np.uint32, copy=False)
+        return self._encode(text).astype(np.uint16 if self.vocab_size <= 2**16 else np.uint32)
 
     @abstractmethod
     def _encode(self, text: str) -> NDArray[np.integer]:
-        """The ids of `text`, (tokens,), with `<|endoftext|>` as one token. Raises `_unknown` where there is no id."""
+        """The ids of `text`, (tokens,), with special tokens as one each. Raises `_unknown` where there is no id."""
 
     @abstractmethod
     def decode(self, ids: Iterable[int]) -> str:
         """The text of `ids`, Python's or NumPy's integers. One outside the vocabulary raises ValueError."""
+
+    def token_bytes(self, id: int) -> bytes:
+        """What one token stands for, in UTF-8."""
+        return self.decode([id]).encode("utf-8", "surrogatepass")
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write one JSON file, plain ASCII, which `load_tokenizer` reads."""

@@ -1,4 +1,4 @@
-"""GPT-2's byte pair encoding: 50,256 pieces of UTF-8 text and `<|endoftext|>`, cut by tiktoken (Rust).
+"""GPT-2's byte-pair encoding: 256 bytes, 50,000 merges and `<|endoftext|>`.
 
 Radford et al., *Language Models are Unsupervised Multitask Learners* (2019), section 2.2. tiktoken downloads the
 vocabulary's two files once, checks their SHA-256, and keeps them in a cache folder.
@@ -8,22 +8,23 @@ import os
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from hashlib import sha1
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gpt.tokenizer.base import END_OF_TEXT, Tokenizer
-
-if TYPE_CHECKING:
-    import tiktoken
+from gpt.tokenizer.base import Tokenizer
+from gpt.tokenizer.bpe import BPETokenizer
 
 _SOURCE = "https://openaipublic.blob.core.windows.net/gpt-2/encodings/main/"
-# The vocabulary's files: where to get each, by the name it has in tiktoken's cache, the SHA-1 of its address.
-FILES = {sha1(address.encode()).hexdigest(): address for address in (_SOURCE + "vocab.bpe", _SOURCE + "encoder.json")}
+_SHA256 = {  # of the vocabulary's files
+    _SOURCE + "encoder.json": "196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783",
+    _SOURCE + "vocab.bpe": "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5",
+}
+# Where to get each, by the name it has in tiktoken's cache, the SHA-1 of its address.
+FILES = {sha1(address.encode()).hexdigest(): address for address in _SHA256}
 
 
 def cache_folder() -> Path:
@@ -36,40 +37,24 @@ def cache_folder() -> Path:
 class GPT2Tokenizer(Tokenizer, kind="gpt2"):
     """GPT-2's own ids, which its weights expect. The file that `save` writes holds no vocabulary: it is GPT-2's.
 
-    Needs tiktoken (ImportError), and the vocabulary in its cache or a network (FileNotFoundError).
+    Needs tiktoken (ImportError), and the vocabulary in its cache or a network (FileNotFoundError). With the files at
+    hand, `BPETokenizer.from_files("encoder.json", "vocab.bpe")` is the same tokenizer and needs neither.
     """
 
     def __post_init__(self) -> None:
-        self._encoding  # noqa: B018  what is missing is said when the tokenizer is made, not at its first word
-
-    @property
-    def vocab_size(self) -> int:
-        return self._encoding.n_vocab
-
-    @property
-    def eot_id(self) -> int:
-        return self._encoding.eot_token
-
-    def _encode(self, text: str) -> NDArray[np.integer]:
-        try:
-            return self._encoding.encode_to_numpy(text, allowed_special={END_OF_TEXT})
-        except UnicodeEncodeError as error:
-            raise self._unknown(
-                text, error.start, "half of a surrogate pair has no UTF-8 form: read the text with errors='replace'"
-            ) from error
-
-    def decode(self, ids: Iterable[int]) -> str:
-        """The text of `ids`. Tokens are pieces of UTF-8: a character whose bytes are cut off reads as U+FFFD."""
-        return self._encoding.decode(self._checked(ids))
+        self.bpe  # noqa: B018  what is missing is said when the tokenizer is made, not at its first word
 
     @cached_property
-    def _encoding(self) -> "tiktoken.Encoding":
+    def bpe(self) -> BPETokenizer:
+        """The byte-pair encoding with GPT-2's vocabulary, to which all else is left."""
         try:
-            import tiktoken
+            from tiktoken.load import read_file_cached
         except ImportError as error:
-            raise ImportError("GPT-2's tokenizer needs tiktoken: pip install tiktoken") from error
+            raise ImportError(
+                "GPT-2's tokenizer needs tiktoken to find its vocabulary: pip install tiktoken"
+            ) from error
         try:
-            return tiktoken.get_encoding("gpt2")
+            return _parsed(*[read_file_cached(address, digest) for address, digest in _SHA256.items()])
         except (OSError, ValueError) as error:
             files = "".join(f"\n  {name}  from  {address}" for name, address in FILES.items())
             raise FileNotFoundError(
@@ -77,3 +62,25 @@ class GPT2Tokenizer(Tokenizer, kind="gpt2"):
                 f"Put these two files there, each under the name on the left, or set the environment variable "
                 f"TIKTOKEN_CACHE_DIR to a folder that has them:{files}"
             ) from error
+
+    @property
+    def vocab_size(self) -> int:
+        return self.bpe.vocab_size
+
+    @property
+    def eot_id(self) -> int | None:
+        return self.bpe.eot_id
+
+    def _encode(self, text: str) -> NDArray[np.integer]:
+        return self.bpe._encode(text)
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of `ids`. Tokens are pieces of UTF-8: a character whose bytes are cut off reads as U+FFFD."""
+        return self.bpe.decode(ids)
+
+    def token_bytes(self, id: int) -> bytes:
+        """What one token stands for, in UTF-8: perhaps a part of a character."""
+        return self.bpe.token_bytes(id)
+
+
+_parsed = lru_cache(maxsize=1)(BPETokenizer.from_bytes)  # once in a program, however many tokenizers it makes

@@ -7,6 +7,10 @@ they are in · … and out · …
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import wraps
 from statistics import NormalDist
 from typing import Any
 
@@ -15,20 +19,45 @@ from ..device import xp
 from ..mode import no_grad
 from ..tensor import Tensor
 
+_skipping = ContextVar("skipping", default=False)
 
-@no_grad()
+
+@contextmanager
+def skipped() -> Iterator[None]:
+    """Inside, the functions of this file leave Tensors as they are: all numbers will come from a file, say."""
+    token = _skipping.set(True)
+    try:
+        yield
+    finally:
+        _skipping.reset(token)
+
+
+def _fills(fill: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """`fill` as the functions of this file are: without recording, and nothing at all where that is `skipped`."""
+
+    @wraps(fill)
+    def filled(tensor: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        if _skipping.get():
+            return tensor
+        with no_grad():
+            return fill(tensor, *args, **kwargs)
+
+    return filled
+
+
+@_fills
 def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: Any = None) -> Tensor:
     """Normally distributed."""
     return tensor.normal_(mean, std, generator=generator)
 
 
-@no_grad()
+@_fills
 def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Any = None) -> Tensor:
     """Equally likely anywhere in [a, b)."""
     return tensor.uniform_(a, b, generator=generator)
 
 
-@no_grad()
+@_fills
 def trunc_normal_(
     tensor: Tensor, mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0, generator: Any = None
 ) -> Tensor:
@@ -48,7 +77,7 @@ def trunc_normal_(
     return tensor
 
 
-@no_grad()
+@_fills
 def constant_(tensor: Tensor, val: float) -> Tensor:
     return tensor.fill_(val)
 
@@ -61,7 +90,7 @@ def ones_(tensor: Tensor) -> Tensor:
     return constant_(tensor, 1.0)
 
 
-@no_grad()
+@_fills
 def eye_(tensor: Tensor) -> Tensor:
     """The identity matrix, or as much of it as fits."""
     if tensor.ndim != 2:
@@ -69,7 +98,7 @@ def eye_(tensor: Tensor) -> Tensor:
     return tensor.copy_(eye(*tensor.shape, dtype=tensor.dtype, device=tensor.device))
 
 
-@no_grad()
+@_fills
 def orthogonal_(tensor: Tensor, gain: float = 1, generator: Any = None) -> Tensor:
     """As a matrix (out, in · …): rows, or columns if there are fewer, of length `gain` and at right angles, with
     every such matrix equally likely.

@@ -23,5 +23,6 @@ LARGE: Table = {
     "gelu": [S(normal(130, 1025), approximate=form) for form in ("none", "tanh")],
     "softmax": [S(normal(130, 513), dim=-1), S(normal(513, 40), dim=0)],
     "log_softmax": [S(normal(130, 513), dim=-1)],
+    "silu": [S(normal(130, 1025))],
     "dropout": [S(normal(70, 1100), booleans(70, 1100), p=0.3)],
 }

@@ -43,5 +43,7 @@ LARGE: Table = {
         attend(normal(3, 140, 8), normal(3, 200, 8), normal(3, 200, 8), booleans(140, 200)),
         attend(normal(3, 140, 8), normal(3, 140, 8), normal(3, 140, 8), is_causal=True, dropout_p=0.2, seed=3),
         attend(normal(140, 2, 2, 8).transpose(1, 2, 0, 3), normal(2, 2, 140, 8), normal(2, 2, 140, 8), is_causal=True),
+        attend(normal(1, 2, 200, 8), normal(1, 2, 200, 8), normal(1, 2, 200, 8), is_causal=True, scale=9.0),  # scores above 60
+        attend(normal(1, 1, 520, 4), normal(1, 1, 560, 4), normal(1, 1, 560, 4), is_causal=True),
     ],
 }

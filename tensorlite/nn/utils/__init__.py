@@ -11,6 +11,7 @@ import numpy as np
 from ...device import xp
 from ...ops.joining import cat
 from ...tensor import Tensor, written
+from .. import init
 from . import rnn
 
 BLOCK = 1 << 16  # elements that are worked on at a time: they fit in a core's L2 cache
@@ -129,6 +130,7 @@ def vector_to_parameters(vec: Tensor, parameters: Iterable[Tensor]) -> None:
 
 
 def skip_init(module_cls: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """module_cls(*args, **kwargs), whose numbers are not to be relied upon. PyTorch leaves out their drawing, which
-    here does happen."""
-    return module_cls(*args, **kwargs)
+    """module_cls(*args, **kwargs) without first values: its numbers are whatever was in memory, and no memory is
+    touched nor random number drawn for them. For a module whose numbers all come from elsewhere."""
+    with init.skipped():
+        return module_cls(*args, **kwargs)
