@@ -7,6 +7,7 @@ the forward. So what is printed is the table, applied to the user's names.
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -183,8 +184,10 @@ def fitted(x: Any, step: Step) -> Any:
 
 
 def _enclosed(text: str) -> str:
-    simple = all(sign not in text for sign in (" + ", " - ", " if ", " and ", " or ", "<", ">", "=="))
-    return text if simple else f"({text})"
+    """An expression as the right side of a sum, where rounding must stay as it was."""
+    tree = ast.parse(text, mode="eval").body
+    tight = isinstance(tree, ast.BinOp) and not isinstance(tree.op, (ast.Add, ast.Sub))
+    return text if tight or isinstance(tree, (ast.Name, ast.Call, ast.UnaryOp, ast.Subscript)) else f"({text})"
 
 
 # The whole text --------------------------------------------------------------------------------------------

@@ -226,9 +226,12 @@ def _foreign(owner: Any) -> bool:
 # Identifiers -----------------------------------------------------------------------------------------------
 
 
+_TAKEN = ("np", "math", "lens", "given", "compare", "print", "scatter_add", "put_along", "erf")  # in what is written
+
+
 def _identify(record: Recorder) -> None:
     """Names that Python takes, of which no two, nor those of their gradients, are the same."""
-    taken = {"np", *keyword.kwlist}
+    taken = {*_TAKEN, *keyword.kwlist}
     for value in sorted(record.values, key=lambda v: not v.given):  # the program's own names stay as they are
         if not value.name:
             value.name = "leaf" if value.needs else "data"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -97,6 +98,8 @@ def spell(op: Op, arguments: Sequence[Any], attributes: dict[str, Any], results:
     """The outputs of an op, as expressions of its arguments. `results`: its numbers."""
     if not any(isinstance(x, Traced) for x in _each(arguments)):
         return results  # of constants alone
+    if op.name == "gelu" and attributes["approximate"] == "none":  # whose own formula has a series for erf
+        return [template("0.5 * _0 * (1 + erf(_0 * _1))", results[0], arguments[0], math.sqrt(0.5))]
     if op.name in SPELLED:
         return [SPELLED[op.name](results[0], *arguments, **attributes)]
     if op.name == "watch":

@@ -64,7 +64,6 @@ class Traced:
     size = property(lambda self: np.size(self.value))
     itemsize = property(lambda self: self.value.dtype.itemsize)
     flags = property(lambda self: np.asarray(self.value).flags)
-    real = property(lambda self: self)
 
     def __len__(self) -> int:
         return len(self.value)
