@@ -1,0 +1,123 @@
+"""Exercises from a program: the file, its answers, and what is said about wrong ones."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tensorlite as tl
+from tensorlite import lens
+from tensorlite.lens import example
+
+
+@pytest.fixture(scope="module")
+def ninja() -> tuple[lens.Tape, tl.Tensor, dict[str, np.ndarray], dict[str, np.ndarray]]:
+    with lens.record() as tape:
+        loss = example.forward(**example.data())
+        loss.backward()
+    values = {v.ident: v.array for v in tape.values}
+    return tape, loss, values, {v.ident: v.gradient for v in tape.values}
+
+
+def run(path: Path) -> list[str]:
+    done = subprocess.run([sys.executable, str(path)], capture_output=True, text=True, cwd=path.parent)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_an_exercise_filled_in_by_as_numpy_passes(ninja, tmp_path: Path):
+    tape, loss, *_ = ninja
+    path = lens.exercise(loss, tmp_path / "exercise.py")
+    text, key = path.read_text(), tape.as_numpy().partition("# Backward\n")[2]
+    blanks = re.findall(r"^(\w+) = \.\.\.$", text, re.M)
+    assert len(blanks) == 32 and blanks[:2] == ["dloss_mean", "dloss_getitem"] and blanks[-1] == "dC"
+    lines = [line.rstrip() for line in run(path)]
+    assert lines == [f"{name:<20} not filled in yet".rstrip() for name in blanks]
+    for name in blanks:
+        answer = [line for line in key.splitlines() if line.startswith(f"{name} = ")]
+        text = text.replace(f"\n{name} = ...\n", "\n" + "\n".join(answer) + "\n")
+    path.write_text(text)
+    assert [line.split() for line in run(path)] == [[name, "exact"] for name in blanks]
+
+
+def test_levels_of_help(ninja, tmp_path: Path):
+    texts = [lens.exercise(ninja[1], tmp_path / f"e{level}.py", level).read_text() for level in range(5)]
+    assert "# shape (4, 3)" in texts[1] and "# shape (4, 3)" not in texts[0]
+    assert "# the rule of tanh, from dh" in texts[2] and "g * (1 - y * y)" not in texts[2]
+    assert "# the rule of tanh, from dh: dx = g * (1 - y * y)" in texts[3] and "np.tanh(hpreact)" in texts[3]
+    assert "dhpreact = dh * (1 - h * h)" in texts[4]
+    assert all("exact" in line for line in run(tmp_path / "e4.py"))
+
+
+MISTAKES: dict[str, tuple[str, Callable, str, str]] = {  # gradient, a wrong answer, name of the mistake, what is said
+    "a factor n": ("dW2", lambda A, G: 4 * G["W2"], "count", "4 times too large"),
+    "1/n": ("dlogprobs", lambda A, G: G["logprobs"] / 4, "count", "4 times too small"),
+    "a mean for a sum": ("db2", lambda A, G: G["logits"].mean(0), "count", "a mean over axis 0, of length 4"),
+    "the sign": ("dbnmeani", lambda A, G: -G["bnmeani"], "sign", "the sign is wrong"),
+    "transposed": ("dW1", lambda A, G: G["hprebn"].T @ A["embcat"], "transposed", "the shape of the transpose"),
+    "no sum over an axis": ("db2", lambda A, G: G["logits"], "missing sum", "the sum over axis 0 is missing"),
+    "one row for the sum": ("dbnvar_inv", lambda A, G: (G["bnraw"] * A["bndiff"])[:1], "missing sum", "position 0"),
+    "no second contribution": ("dbndiff", lambda A, G: G["bnraw"] * A["bnvar_inv"], "missing contribution",
+                               "2 contributions meet here, and that through bndiff2 (pow) is missing"),
+    "the maximum's gradient": ("dlogit_maxes", lambda A, G: G["norm_logits"].sum(1, keepdims=True) + 0.1,
+                               "the subtracted maximum", "0 but for rounding"),
+    "g left out": ("dhpreact", lambda A, G: 1 - A["h"] ** 2, "upstream ignored", "does not multiply by g"),
+    "handed on": ("dhpreact", lambda A, G: G["h"], "passed on", "the factor of tanh's rule is missing"),
+    "the wrong operand": ("dbnraw", lambda A, G: G["hpreact"] * A["bnraw"], "other operand", "times bnraw"),
+    "without its dimension": ("dbnbias", lambda A, G: G["hpreact"].sum(0), "shape", "numbers in another shape"),
+    "in one of two": ("dhprebn", lambda A, G: G["bndiff"] - G["bnmeani_sum"], "sign", "through bnmeani_sum (sum)"),
+    "another shape": ("dh", lambda A, G: np.zeros(7), "shape", "yours has shape (7,), and h has (4, 3)"),
+    "no array": ("dh", lambda A, G: "h", "shape", "expected an array, not str"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", MISTAKES)
+def test_typical_mistakes_are_called_by_name(ninja, case: str):
+    tape, loss, values, gradients = ninja
+    name, mistake, expected, words = MISTAKES[case]
+    found = lens.compare(name, mistake(values, gradients), of=loss)
+    assert found.verdict == "wrong" and not found
+    assert found.likely[0][0] == expected and words in str(found), str(found)
+
+
+def test_close_and_exact(ninja):
+    tape, loss, _, gradients = ninja
+    assert lens.compare("dlogits", gradients["logits"], of=tape).verdict == "exact"
+    close = lens.compare("dlogits", gradients["norm_logits"])  # the last tape is still the one that is meant
+    assert close.verdict == "close" and close.likely[0][0] == "the subtracted maximum"
+    assert tape.compare("dh", tl.tensor(gradients["h"] * (1 + 1e-12))).verdict == "close"
+    assert "help: shape (4, 3)" in str(lens.compare("dhpreact", ..., help=1))
+
+
+def test_errors(ninja, tmp_path: Path):
+    with pytest.raises(KeyError, match=r"no gradient called 'dlogit'; did you mean dlogits"):
+        lens.compare("dlogit", 0, of=ninja[0])
+    with pytest.raises(RuntimeError, match=r"was not recorded, so its forward is not known"):
+        lens.exercise(tl.ones(1, requires_grad=True).sum(), tmp_path / "e.py")
+    with pytest.raises(FileNotFoundError, match=r"e.npz is missing; lens.exercise writes it beside the exercise"):
+        lens.open_exercise(str(tmp_path / "e.py"), "e.npz")
+    (tmp_path / "e.npz").write_bytes(b"no")
+    with pytest.raises(ValueError, match=r"e.npz is no file of answers"):
+        lens.open_exercise(str(tmp_path / "e.py"), "e.npz")
+
+
+def test_an_exercise_with_fused_ops_modules_and_a_part_that_nobody_uses(tmp_path: Path):
+    tl.manual_seed(0)
+    model = tl.nn.Sequential(
+        tl.nn.Linear(4, 6), tl.nn.LayerNorm(6), tl.nn.GELU(), tl.nn.Dropout(0.5), tl.nn.Linear(6, 9)
+    )
+    x, y = tl.randn(5, 4), tl.randint(0, 3, (5,))
+    with lens.record():
+        a, b, c = model(x).split(3, dim=1)
+        loss = tl.nn.functional.cross_entropy(a * c, y)
+        loss.backward()
+    path = lens.exercise(loss, tmp_path / "exercise.py", help=4)
+    assert "np.zeros_like(b)  # nobody used it" in path.read_text()
+    lines = run(path)
+    assert len(lines) > 15 and all(line.split()[1].rstrip(",") in ("exact", "close") for line in lines), lines
