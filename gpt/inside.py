@@ -1,6 +1,6 @@
 """What a GPT does inside with a text: where each head looks, and what each layer would say next.
 
-    python -m gpt.inside --run runs/NAME --prompt "To be, or not to be"
+    python -m gpt.inside --model runs/NAME --prompt "To be, or not to be"
 
 writes a page with the attention of every layer and head, and the logit lens: the head's guess of the next token from
 the stream as it is after each block, when the last layers have not spoken yet.
@@ -18,11 +18,11 @@ from pathlib import Path
 import numpy as np
 
 import tensorlite as tl
-from gpt.checkpoint import latest_weights, load_model
-from gpt.generate import evaluating
 from gpt.model import GPT
 from gpt.options import UsageError, option, parse, run
-from gpt.tokenizer import Tokenizer, load_tokenizer
+from gpt.sequences import evaluating
+from gpt.tokenizer import Tokenizer
+from gpt.trained import Trained
 from tensorlite import Tensor
 from tensorlite.lens.attention import attention_maps
 from tensorlite.nn import functional as F
@@ -30,7 +30,7 @@ from tensorlite.nn import functional as F
 
 def attention_of(model: GPT, idx: Tensor) -> np.ndarray:
     """Per layer and head, how much each token takes of each: (B, T) ids -> (n_layer, B, nh, T, T), rows sum to 1."""
-    with evaluating(model), attention_maps() as maps:
+    with evaluating(model.modules()), attention_maps() as maps:
         model.hidden(idx)
     return np.stack(maps.weights)
 
@@ -42,7 +42,7 @@ def logit_lens(model: GPT, idx: Tensor) -> Tensor:
     hooks = [model.h[0].register_forward_pre_hook(lambda block, args: streams.append(args[0]))]
     hooks += [block.register_forward_hook(lambda block, args, out: streams.append(out)) for block in model.h]
     try:
-        with evaluating(model):
+        with evaluating(model.modules()):
             model.hidden(idx)
             found = [F.softmax(model.lm_head(model.ln_f(x)), dim=-1) for x in streams]  # (B, T, V) each
     finally:
@@ -162,23 +162,19 @@ data.weights.forEach((heads, layer) => heads.forEach((rows, head) => {
 
 
 @dataclass(frozen=True)
-class Config:
-    run: Path | None = option(None, "folder of the training run whose model is looked into, runs/NAME")
+class Config(Trained):
     prompt: str = option("The end of the", "the text that it reads")
     out: Path = option(Path("inside.html"), "where to write the page")
 
 
 def main(argv: Sequence[str]) -> None:
     config = parse(Config, argv, {"page": Config()}, "page", "inside", "Show what a trained GPT does with a text.")
-    if config.run is None:
-        raise UsageError("--run is missing: name the folder of a training run, --run runs/NAME")
+    model, tokenizer = config.load()
     try:
-        model = load_model(latest_weights(config.run))
-        tokenizer = load_tokenizer(config.run / "tokenizer.json")
         prompt = tokenizer.encode(config.prompt)[-model.config.context_length :]
         if not prompt:
             raise UsageError("--prompt: there is no token in it; give some text to read")
-        idx = tl.tensor([prompt])  # (1, T)
+        idx = tl.tensor([prompt], device=config.device)  # (1, T)
         print(table(logit_lens(model, idx)[:, 0], tokenizer))
         config.out.write_text(page(model, tokenizer, idx), encoding="utf-8")
     except (OSError, RuntimeError, ValueError, IndexError) as error:

@@ -81,7 +81,7 @@ def test_the_last_row_of_the_logit_lens_is_what_the_model_says():
 
 def test_the_command(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     out = tmp_path / "inside.html"
-    inside.main(["--run", str(run), "--prompt", TEXT, "--out", str(out)])
+    inside.main(["--model", str(run), "--prompt", TEXT, "--out", str(out)])
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("before block 0") and re.search(r"after block \d", lines[-2]) and "%" in lines[1]
     assert lines[-1] == f"wrote {out}" and "http" not in out.read_text()
@@ -90,7 +90,7 @@ def test_the_command(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
 @needs_browser
 def test_its_page_in_a_browser(run: Path, tmp_path: Path):
     out = tmp_path / "inside.html"
-    inside.main(["--run", str(run), "--prompt", TEXT, "--out", str(out)])
+    inside.main(["--model", str(run), "--prompt", TEXT, "--out", str(out)])
     with browse(out) as page:
         config = PRESETS["tiny"]
         assert page.js("document.querySelectorAll('canvas').length") == config.n_layer * config.n_head
@@ -99,13 +99,13 @@ def test_its_page_in_a_browser(run: Path, tmp_path: Path):
 
 
 @pytest.mark.parametrize("arguments, words", [
-    ([], "inside: --run is missing"),
-    (["--run", "nowhere"], "inside: there is no folder nowhere"),
+    ([], "inside: --model is missing"),
+    (["--model", "nowhere"], "inside: --model nowhere: there is no file or folder nowhere"),
 ])  # fmt: skip
 def test_errors(fails, arguments: list[str], words: str):
     assert fails(inside.main, "inside", *arguments).startswith(words)
 
 
 def test_a_prompt_that_the_tokenizer_does_not_know(run: Path, fails):
-    assert "inside: " in fails(inside.main, "inside", "--run", run, "--prompt", "ß")
-    assert "there is no token in it" in fails(inside.main, "inside", "--run", run, "--prompt", "")
+    assert "inside: " in fails(inside.main, "inside", "--model", run, "--prompt", "ß")
+    assert "there is no token in it" in fails(inside.main, "inside", "--model", run, "--prompt", "")
