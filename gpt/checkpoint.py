@@ -43,8 +43,10 @@ def load_model(path: str | PathLike[str]) -> GPT:
     return model
 
 
-def latest_weights(run: str | PathLike[str]) -> Path:
+def latest_weights(run: str | PathLike[str], name: str = "model.safetensors") -> Path:
     """The newest model in the folder of a training run: `checkpoints/step-<N>/model.safetensors` with the largest N.
+
+    name  of another file that checkpoints have
 
     FileNotFoundError says what to do where there is none.
     """
@@ -52,12 +54,12 @@ def latest_weights(run: str | PathLike[str]) -> Path:
         raise FileNotFoundError(f"there is no folder {run}; python -m train.pretrain makes one for each run")
     found = {
         int(step[1]): path
-        for path in Path(run, "checkpoints").glob("*/model.safetensors")
+        for path in Path(run, "checkpoints").glob(f"*/{name}")
         if (step := re.fullmatch(r"step-(\d+)", path.parent.name))
     }
     if not found:
         raise FileNotFoundError(
-            f"{run} has no model yet, in checkpoints/step-…/model.safetensors; python -m train.pretrain saves them "
+            f"{run} has no model yet, in checkpoints/step-…/{name}; python -m train.pretrain saves them "
             "there as it trains"
         )
     return found[max(found)]
