@@ -9,17 +9,19 @@ from pathlib import Path
 
 import tensorlite as tl
 from gpt.config import GPTConfig
+from gpt.lora import merged
 from gpt.model import GPT
 
 _CONFIG = "model_config"
 
 
 def save_model(model: GPT, path: str | PathLike[str]) -> None:
-    """Write `model` to the file `path`, in the dtype it has. Until all is written, what was there stays there."""
-    weights = model.state_dict()
-    if model.config.tied:
-        del weights["lm_head.weight"]
-    tl.save({_CONFIG: model.config.to_dict(), **weights}, path)
+    """Write `model` to the file `path`, in the dtype it has, and with its LoRA adapters merged. Until all is written,
+    what was there stays there."""
+    with merged(model) as weights:
+        if model.config.tied:
+            del weights["lm_head.weight"]
+        tl.save({_CONFIG: model.config.to_dict(), **weights}, path)
 
 
 def load_model(path: str | PathLike[str]) -> GPT:
@@ -29,6 +31,8 @@ def load_model(path: str | PathLike[str]) -> GPT:
     and configuration do not fit: it lists all names and shapes that do not.
     """
     weights = tl.load(path)
+    if isinstance(weights, dict) and "classifier" in weights:
+        raise ValueError(f"{path} holds a classifier, which writes no text; python -m train.classify predict asks it")
     if not isinstance(weights, dict) or _CONFIG not in weights:
         raise ValueError(f"{path} does not say what model it holds: there is no {_CONFIG!r}, as save_model writes it")
     try:

@@ -266,3 +266,18 @@ def test_a_usage_error_is_one_line_and_exit_code_2():
         [sys.executable, "-c", program, "x"], cwd=Path(options.__file__).parents[1], capture_output=True, text=True
     )
     assert (done.returncode, done.stdout, done.stderr) == (2, "", "chat: no such run: x\n")
+
+
+def test_words_without_a_flag_go_to_the_field_named_for_them():
+    def asked(*argv):
+        return parse(Asked, argv, {"ask": Asked()}, "ask", "ask", "Ask.", words="texts")
+
+    assert asked("one", "--name", "x", "two words").texts == ("one", "two words")
+    assert asked("--name", "x", "one", "--", "--name", "-5").texts == ("one", "--name", "-5")
+    assert asked("--texts", "a", "b", "--", "c") == Asked(texts=("a", "b", "c"))
+
+
+@dataclass(frozen=True)
+class Asked:
+    name: str = option("nobody", "who")
+    texts: tuple[str, ...] = option((), "what")
