@@ -112,7 +112,7 @@ def main(argv: Sequence[str]) -> None:
         template = template_named(config.template)
         texts = [template.question(d.turns, d.system) + template.answer(d.turns[-1]) for d in parts[0]]
         model, tokenizer = start(config, texts)
-        _end(tokenizer)
+        end_of(tokenizer)
         tuning.prepare(model, config)
         out = Run.create(config.out or unused(Path("runs/instruct")), to_json(config))
         tokenizer.save(out.path / "tokenizer.json")
@@ -135,7 +135,7 @@ def train(
     state: dict[str, Any],
 ) -> None:
     """Train `model`, from the beginning or from `state`, and let it answer the test part."""
-    template, end, longest = template_named(config.template), _end(tokenizer), model.config.context_length
+    template, end, longest = template_named(config.template), end_of(tokenizer), model.config.context_length
     names = dict(zip(("training", "validation", "test"), parts, strict=True))
     samples = {
         name: fitting((encode(dialogue, template, tokenizer) for dialogue in part), longest, name)
@@ -211,10 +211,10 @@ def respond(model: GPT, tokenizer: Tokenizer, template: Template, dialogue: Dial
     generator = tl.Generator().manual_seed(config.seed)
     with evaluating(model):
         said = generate(
-            model, ids, config.max_new_tokens, config.temperature, eos_id=_end(tokenizer), generator=generator
+            model, ids, config.max_new_tokens, config.temperature, eos_id=end_of(tokenizer), generator=generator
         )
     new = said[0, len(question) :].tolist()
-    text = tokenizer.decode(new[: new.index(_end(tokenizer))] if _end(tokenizer) in new else new)
+    text = tokenizer.decode(new[: new.index(end_of(tokenizer))] if end_of(tokenizer) in new else new)
     return text.removesuffix(template.end).strip()
 
 
@@ -248,7 +248,7 @@ def _epoch(samples: Sequence[Sample], config: Config, pool: int) -> list[list[Sa
     return [[samples[i] for i in some] for some in order]
 
 
-def _end(tokenizer: Tokenizer) -> int:
+def end_of(tokenizer: Tokenizer) -> int:
     """The token that ends an answer. Raises UsageError if the tokenizer has none."""
     if tokenizer.eot_id is None:
         raise UsageError(

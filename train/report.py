@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 TRAINING, VALIDATION = "#9db8d9", "#c0392b"
+PALETTE = ("#2c7fb8", "#d95f0e", "#31a354", "#756bb1")
 Metrics = Sequence[dict[str, Any]]  # the lines of metrics.jsonl
 
 
@@ -67,6 +68,16 @@ def accuracy_curve(metrics: Metrics, path: Path, title: str, chance: float) -> N
         axes.axhline(chance, color="#999999", linewidth=1, linestyle=":", label="guesses the most frequent class")
         axes.yaxis.set_major_formatter(lambda y, _: f"{y:.0%}")
         axes.set(xlabel="step", ylabel="right answers", title=title, ylim=(0, 1.02))
+        axes.grid(alpha=0.25)
+
+
+def curves(metrics: Metrics, path: Path, title: str, ylabel: str, names: dict[str, str]) -> None:
+    """Draw the numbers of metrics.jsonl that `names` names, each with its label, over the steps."""
+    with picture(path) as axes:
+        for (name, label), color in zip(names.items(), PALETTE, strict=False):
+            _line(axes, metrics, name, label, color, linewidth=2, marker="o", markersize=3)
+        axes.axhline(0, color="#999999", linewidth=1, linestyle=":")
+        axes.set(xlabel="step", ylabel=ylabel, title=title)
         axes.grid(alpha=0.25)
 
 
