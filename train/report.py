@@ -59,13 +59,23 @@ def loss_curve(
         axes.grid(alpha=0.25)
 
 
-def accuracy_curve(metrics: Metrics, path: Path, title: str, chance: float) -> None:
-    """Draw the share of right answers in training and validation over the steps; `chance` is that of guessing."""
+def accuracy_curve(
+    metrics: Metrics,
+    path: Path,
+    title: str,
+    chance: float,
+    known: str = "guesses the most frequent class",
+    names: tuple[str, str] = ("training", "validation"),
+) -> None:
+    """Draw the share of right answers over the steps, train_accuracy and val_accuracy by their `names`.
+
+    chance   the share of a model that does what `known` says, drawn as a line
+    """
     with picture(path) as axes:
-        _line(axes, metrics, "train_accuracy", "training", TRAINING, linewidth=2, marker="o", markersize=3)
-        val = _line(axes, metrics, "val_accuracy", "validation", VALIDATION, linewidth=2, marker="o", markersize=3)
+        _line(axes, metrics, "train_accuracy", names[0], TRAINING, linewidth=2, marker="o", markersize=3)
+        val = _line(axes, metrics, "val_accuracy", names[1], VALIDATION, linewidth=2, marker="o", markersize=3)
         _name_last(axes, val, ".1%", -16)
-        axes.axhline(chance, color="#999999", linewidth=1, linestyle=":", label="guesses the most frequent class")
+        axes.axhline(chance, color="#999999", linewidth=1, linestyle=":", label=known)
         axes.yaxis.set_major_formatter(lambda y, _: f"{y:.0%}")
         axes.set(xlabel="step", ylabel="right answers", title=title, ylim=(0, 1.02))
         axes.grid(alpha=0.25)

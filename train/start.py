@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -10,9 +10,12 @@ from typing import Literal
 from gpt.checkpoint import latest_weights, load_model
 from gpt.model import GPT
 from gpt.options import UsageError, option
-from gpt.tokenizer import CharacterTokenizer, GPT2Tokenizer, Tokenizer, WordTokenizer, load_tokenizer
+from gpt.tokenizer import GPT2Tokenizer, Tokenizer, load_tokenizer
 from gpt.tokenizer.gpt2 import FILES, cache_folder
+from train.corpus import make_tokenizer
 from train.recipe import Shape
+
+GPT2_VOCABULARY = 50257
 
 
 @dataclass(frozen=True)
@@ -73,18 +76,7 @@ def _tokenizer_beside(weights: Path, vocab_size: int) -> Tokenizer:
     raise ValueError(f"its tokenizer is missing: put tokenizer.json beside it, in {weights.parent}")
 
 
-GPT2_VOCABULARY = 50257
-
-
 def _fresh_tokenizer(kind: str, texts: Sequence[str]) -> Tokenizer:
     if kind == "auto":
         kind = "gpt2" if all((cache_folder() / name).is_file() for name in FILES) else "words"
-    makers: dict[str, Callable[[], Tokenizer]] = {
-        "gpt2": GPT2Tokenizer,
-        "words": lambda: WordTokenizer.train("\n".join(texts)),
-        "characters": lambda: CharacterTokenizer.train("\n".join(texts)),
-    }
-    try:
-        return makers[kind]()
-    except FileNotFoundError as error:
-        raise UsageError(" ".join(str(error).split())) from None
+    return make_tokenizer(kind, "\n".join(texts))
