@@ -212,6 +212,21 @@ def test_from_a_pretrained_run(data, train, tmp_path, capsys):
     assert "up to 3 of a text are read" in printed
 
 
+def test_files_of_their_own_and_three_classes(tmp_path, capsys):
+    words = {"red": "rose", "green": "leaf", "blue": "sky"}
+    for name, times in (("train", 20), ("val", 3), ("test", 4)):
+        rows = "".join(f"{label},the {word} {i}\n" for i in range(times) for label, word in words.items())
+        (tmp_path / f"{name}.csv").write_text("label,text\n" + rows)
+    files = {f"--{name}": str(tmp_path / f"{file}.csv") for name, file in (
+        ("data", "train"), ("val-data", "val"), ("test-data", "test"))}  # fmt: skip
+    flags = [word for pair in files.items() for word in pair]
+    classify.main([*SMALL, *flags, "--pooling", "mean", "--lr", "0.03", "--out", str(tmp_path / "run")])
+    assert "60 to train on, 9 to validate, 12 to test" in capsys.readouterr().out
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert list(report["test"]["classes"]) == ["blue", "green", "red"]
+    assert report["test"]["accuracy"] == 1
+
+
 def test_asking(train, tmp_path, capsys, monkeypatch):
     run, _ = train("a")
     classify.main(["predict", "--run", str(run), "a sunny day", "it is rainy", "--", "-- cold"])

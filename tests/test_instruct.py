@@ -204,7 +204,9 @@ def test_a_run_learns_and_answers_the_test_part(train, data):
     assert load_model(latest_weights(run)).config.context_length == 64
 
 
-@pytest.mark.parametrize("flags", [["--dropout", "0.1", "--mask-prompt"], ["--train", "lora", "--lora-rank", "2"]])
+@pytest.mark.parametrize(
+    "flags", [["--dropout", "0.1", "--mask-prompt"], ["--train", "lora", "--lora-rank", "2"], ["--train", "last"]]
+)
 def test_a_resumed_run_has_the_bits_of_an_uninterrupted_one(train, flags):
     both = ["--schedule", "constant", "--responses", "0", *flags]
     whole, _ = train("whole", *both, "--steps", "7")

@@ -62,7 +62,7 @@ def tokenizer_of(folder: Path, flag: str) -> Tokenizer:
     try:
         return load_tokenizer(folder / "tokenizer.json")
     except (OSError, ValueError) as error:
-        raise UsageError(f"{flag} {folder}: {error}") from None
+        raise UsageError(f"{flag} {folder}: {' '.join(str(error).split())}") from None
 
 
 # The command line --------------------------------------------------------------------------------------

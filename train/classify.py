@@ -52,8 +52,6 @@ class Config(Tuning, Start, Recipe):
         super().__post_init__()
         self.at_least(1, "max_length", "last_blocks")
         self.lora()
-        if self.data is None:
-            raise UsageError("--data is missing: name a file of texts with labels, SMSSpamCollection.tsv say")
         if (self.val_data is None) != (self.test_data is None):
             raise UsageError("--val-data and --test-data come together; without them --data is split in three")
         if not (self.train_fraction > 0 and self.val_fraction > 0 and self.train_fraction + self.val_fraction < 1):
@@ -63,9 +61,7 @@ class Config(Tuning, Start, Recipe):
             )
 
 
-ANY = Path("FILE")  # each preset needs a --data of yours
 SCRATCH = Config(
-    data=ANY,
     n_layer=2,
     n_head=4,
     n_embd=64,
@@ -111,10 +107,10 @@ def main(argv: Sequence[str]) -> None:
         return
     default = "finetune" if any(word.partition("=")[0] == "--start" for word in argv) else "scratch"
     config = configured(Config, argv, PRESETS, default, "classify", "Train a GPT to name the class of a text.")
-    if config.data == ANY and not ANY.exists():
+    if config.data is None:
         raise UsageError("--data is missing: name a file of texts with labels, SMSSpamCollection.tsv say")
     check_device(config.device)
-    parts = read_parts(config)
+    parts = read_parts(config, config.data)
     classes = classes_of(parts)
     if config.resume is None:
         begin(config, parts, classes)
@@ -122,10 +118,9 @@ def main(argv: Sequence[str]) -> None:
         resume(config, config.resume, parts, classes)
 
 
-def read_parts(config: Config) -> Parts:
+def read_parts(config: Config, data: Path) -> Parts:
     """The texts to train, validate and test on, as the configuration says."""
-    assert config.data is not None
-    examples = read_labelled(config.data)
+    examples = read_labelled(data)
     if config.balance:
         examples = balanced(examples, config.split_seed)
     if config.val_data is None or config.test_data is None:

@@ -63,7 +63,7 @@ def _load(name: str) -> tuple[GPT, Tokenizer]:
             model = load_model(path)
             return model, _tokenizer_beside(path, model.config.vocab_size)
     except (OSError, ValueError) as error:
-        raise UsageError(f"--start {name}: {error}") from None
+        raise UsageError(f"--start {name}: {' '.join(str(error).split())}") from None
     raise UsageError(f"--start {name}: there is no such folder of a run and no such file of weights")
 
 
