@@ -1,7 +1,7 @@
 """Learning from a reward: `python -m train.arithmetic` teaches a GPT to add by telling it only whether it was right.
 
 Nobody shows it an answer. It draws several answers to each question, and those that were better than the others of
-their group become likelier. Without arguments it starts from random weights and takes about a minute.
+their group become likelier. It starts from random weights.
 
 Sources: Williams, *Simple Statistical Gradient-Following Algorithms for Connectionist Reinforcement Learning* (1992),
 for REINFORCE with a baseline; Shao et al., *DeepSeekMath* (2024), section 4.1, for the groups of GRPO, each used for
