@@ -13,6 +13,7 @@ import numpy as np
 
 import tensorlite as tl
 from gpt.config import GPTConfig
+from gpt.lora import merged
 from gpt.model import GPT
 from tensorlite import nn
 from tensorlite.serialize import peek
@@ -22,11 +23,12 @@ _CONFIG = "model_config"
 
 
 def save_model(model: GPT, path: str | PathLike[str]) -> None:
-    """Write `model` to the file `path`, in the dtype it has. Until all is written, what was there stays there."""
-    weights = model.state_dict()
-    if model.config.tied:
-        del weights["lm_head.weight"]
-    tl.save({_CONFIG: model.config.to_dict(), **weights}, path)
+    """Write `model` to the file `path`, in the dtype it has, and with its LoRA adapters merged. Until all is written,
+    what was there stays there."""
+    with merged(model) as weights:
+        if model.config.tied:
+            del weights["lm_head.weight"]
+        tl.save({_CONFIG: model.config.to_dict(), **weights}, path)
 
 
 def load_model(path: str | PathLike[str]) -> GPT:
@@ -48,6 +50,8 @@ def open_model(path: str | PathLike[str]) -> tuple[GPTConfig, dict[str, Stored]]
     """What `save_model` wrote to the file `path`, its arrays not yet read; None if the file does not say what model it
     holds. FileNotFoundError and ValueError as `load_model`."""
     content = peek(path)
+    if isinstance(content, dict) and "classifier" in content:
+        raise ValueError(f"{path} holds a classifier, which writes no text; python -m train.classify predict asks it")
     if not isinstance(content, dict) or _CONFIG not in content:
         return None
     try:
@@ -103,8 +107,10 @@ def assemble(config: GPTConfig, arrays: Mapping[str, Stored], dtype: Any = None)
     return model
 
 
-def latest_weights(run: str | PathLike[str]) -> Path:
+def latest_weights(run: str | PathLike[str], name: str = "model.safetensors") -> Path:
     """The newest model in the folder of a training run: `checkpoints/step-<N>/model.safetensors` with the largest N.
+
+    name  of another file that checkpoints have
 
     FileNotFoundError says what to do where there is none.
     """
@@ -112,12 +118,12 @@ def latest_weights(run: str | PathLike[str]) -> Path:
         raise FileNotFoundError(f"there is no folder {run}; python -m train.pretrain makes one for each run")
     found = {
         int(step[1]): path
-        for path in Path(run, "checkpoints").glob("*/model.safetensors")
+        for path in Path(run, "checkpoints").glob(f"*/{name}")
         if (step := re.fullmatch(r"step-(\d+)", path.parent.name))
     }
     if not found:
         raise FileNotFoundError(
-            f"{run} has no model yet, in checkpoints/step-…/model.safetensors; python -m train.pretrain saves them "
+            f"{run} has no model yet, in checkpoints/step-…/{name}; python -m train.pretrain saves them "
             "there as it trains"
         )
     return found[max(found)]

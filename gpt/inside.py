@@ -30,7 +30,7 @@ from tensorlite.nn import functional as F
 
 def attention_of(model: GPT, idx: Tensor) -> np.ndarray:
     """Per layer and head, how much each token takes of each: (B, T) ids -> (n_layer, B, nh, T, T), rows sum to 1."""
-    with evaluating(model.modules()), attention_maps() as maps:
+    with evaluating(model), attention_maps() as maps:
         model.hidden(idx)
     return np.stack(maps.weights)
 
@@ -42,7 +42,7 @@ def logit_lens(model: GPT, idx: Tensor) -> Tensor:
     hooks = [model.h[0].register_forward_pre_hook(lambda block, args: streams.append(args[0]))]
     hooks += [block.register_forward_hook(lambda block, args, out: streams.append(out)) for block in model.h]
     try:
-        with evaluating(model.modules()):
+        with evaluating(model):
             model.hidden(idx)
             found = [F.softmax(model.lm_head(model.ln_f(x)), dim=-1) for x in streams]  # (B, T, V) each
     finally:

@@ -150,15 +150,8 @@ class GPT(nn.Module):
         return count - non_embedding * sum(table.weight.numel() for table in tables)
 
     def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
-        """For an optimiser: `weight_decay` for the matrices, none for biases and LayerNorm's weights.
-
-        Decay makes directions that the loss does not care about shrink; a scale or an offset is not a direction.
-        """
-        learned = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        return [
-            {"params": [p for p in learned if p.dim() >= 2], "weight_decay": weight_decay},
-            {"params": [p for p in learned if p.dim() < 2], "weight_decay": 0.0},
-        ]
+        """`parameter_groups` of this model."""
+        return parameter_groups(self, weight_decay)
 
     def flops_per_token(self) -> int:
         """Floating-point operations, forward and backward, per token of a sequence as long as the context.
@@ -169,3 +162,15 @@ class GPT(nn.Module):
         """
         c = self.config
         return 6 * self.num_parameters(non_embedding=True) + 12 * c.n_layer * c.n_embd * c.context_length
+
+
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """What learns in `model`, for an optimiser: `weight_decay` for matrices, none for biases and LayerNorm's weights.
+
+    Decay makes directions that the loss does not care about shrink; a scale or an offset is not a direction.
+    """
+    learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return [
+        {"params": [p for p in learned if p.dim() >= 2], "weight_decay": weight_decay},
+        {"params": [p for p in learned if p.dim() < 2], "weight_decay": 0.0},
+    ]

@@ -81,14 +81,23 @@ def option(default: T, meaning: str) -> T:
 
 
 def parse(
-    config: type[C], argv: Sequence[str], presets: Mapping[str, C], default: str, prog: str, description: str
+    config: type[C],
+    argv: Sequence[str],
+    presets: Mapping[str, C],
+    default: str,
+    prog: str,
+    description: str,
+    words: str | None = None,
 ) -> C:
     """The configuration that the command line `argv` asks for.
 
     `--preset NAME` chooses where to start, the preset named `default` if it is not given; each field has a flag that
     replaces its value, `--n-layer` for `n_layer`. A mistake prints the line `prog: message` on stderr and ends the
     program with exit code 2.
+
+    words   the field, a tuple[str, ...], that takes what comes without a flag, and all that comes after `--`
     """
+    argv, after = _cut(argv) if words else (argv, ())
     first = _Parser(prog=prog, add_help=False, allow_abbrev=False)
     first.add_argument("--preset", default=default)
     preset, names = first.parse_known_args(argv)[0].preset, ", ".join(presets)
@@ -100,14 +109,25 @@ def parse(
     parser.add_argument("--preset", metavar="NAME", help=f"start from the values of: {names} (default: {default})")
     flags = _add_flags(parser, config, presets[preset])
     given, rest = parser.parse_known_args(argv)
+    bare = [word for word in rest if not word.startswith("-")] if words else []
     for word in rest:
+        if word in bare:
+            continue
         if not word.startswith("-"):
             parser.error(f"unexpected argument {word!r}; a value comes after its flag")
         flag = word.partition("=")[0]
         parser.error(f"unknown option {flag}{_meant(flag, flags) or '; --help lists them'}")
     changes = {name: tuple(value) if isinstance(value, list) else value for name, value in vars(given).items()}
     changes.pop("preset", None)
+    if words and (bare or after):
+        changes[words] = (*changes.get(words, ()), *bare, *after)
     return replace(presets[preset], **changes)
+
+
+def _cut(argv: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
+    """What stands before `--`, and what after it."""
+    at = argv.index("--") if "--" in argv else len(argv)
+    return argv[:at], argv[at + 1 :]
 
 
 def to_json(config: "DataclassInstance") -> str:

@@ -120,9 +120,10 @@ def _different(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 @contextmanager
-def evaluating(modules: Iterable[nn.Module]) -> Iterator[None]:
-    """Inside, `modules` (a model's `model.modules()`) drop nothing and nothing is recorded; afterwards the mode of each
-    is what it was."""
+def evaluating(model: nn.Module | Iterable[nn.Module]) -> Iterator[None]:
+    """Inside, `model` (or each of some modules, looked up beforehand) drops nothing and nothing is recorded; afterwards
+    the mode of each of its modules is what it was."""
+    modules = model.modules() if isinstance(model, nn.Module) else model
     training = [module for module in modules if module.training]
     for module in training:
         module.training = False

@@ -153,7 +153,7 @@ def test_tokens_stream_as_they_are_drawn():
 
 
 def test_while_it_evaluates_nothing_is_dropped_or_recorded(model):
-    with evaluating(model.modules()):
+    with evaluating(model):
         assert not any(module.training for module in model.modules())
         assert not model(prompt())[0].requires_grad
 

@@ -291,3 +291,18 @@ def test_the_first_word_chooses_a_command(capsys):
         with pytest.raises(SystemExit) as stopped:
             command(argv, commands, "gpt", "A GPT.")
         assert stopped.value.code == 2 and capsys.readouterr().err == message
+
+
+def test_words_without_a_flag_go_to_the_field_named_for_them():
+    def asked(*argv):
+        return parse(Asked, argv, {"ask": Asked()}, "ask", "ask", "Ask.", words="texts")
+
+    assert asked("one", "--name", "x", "two words").texts == ("one", "two words")
+    assert asked("--name", "x", "one", "--", "--name", "-5").texts == ("one", "--name", "-5")
+    assert asked("--texts", "a", "b", "--", "c") == Asked(texts=("a", "b", "c"))
+
+
+@dataclass(frozen=True)
+class Asked:
+    name: str = option("nobody", "who")
+    texts: tuple[str, ...] = option((), "what")

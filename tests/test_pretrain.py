@@ -103,7 +103,7 @@ def test_a_resumed_run_has_the_bits_of_an_uninterrupted_one(train, stop):
 
 def test_resuming_refuses_what_would_make_it_another_run(train):
     run, _ = train("a", "--steps", "3")
-    with pytest.raises(UsageError, match=r"--n-embd, --lr cannot differ from the run's own; start a new run"):
+    with pytest.raises(UsageError, match=r"--lr, --n-embd cannot differ from the run's own; start a new run"):
         pretrain.main(["--resume", str(run), "--lr", "0.1", "--n-embd", "32"])
     with pytest.raises(UsageError, match="leave out --preset"):
         pretrain.main(["--resume", str(run), "--preset", "python-docs"])
@@ -140,9 +140,9 @@ def test_the_last_step_is_saved_before_it_is_evaluated(train, monkeypatch, tmp_p
 
 def test_the_checkpoint_of_the_largest_step_is_kept(train):
     run, _ = train("a", "--steps", "2")
-    model, state = checkpoint.load(run)
+    _, state = checkpoint.load(run)
     for step in (999_999, 1_000_000, 1_000_000):
-        checkpoint.save(run, step, model, state)
+        checkpoint.save(run, step, lambda folder: (folder / "model.safetensors").touch(), state)
     assert [p.name for p in (run / "checkpoints").iterdir()] == ["step-1000000"]
 
 

@@ -126,7 +126,7 @@ def mean_loss(model: GPT, windows: Windows, count: int | None = None) -> float:
     """The loss per token over the windows, or over `count` of them, evenly spread."""
     chosen = np.linspace(0, len(windows) - 1, min(count or len(windows), len(windows))).astype(int)
     total = 0.0
-    with evaluating(model.modules()):
+    with evaluating(model):
         for i in chosen:
             x, y = (ids.to(model.wte.weight.device) for ids in windows.__getitems__([i]))
             total += model.loss(x, y).item()

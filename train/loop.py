@@ -12,16 +12,21 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from tqdm import tqdm
 
 import tensorlite as tl
-from gpt.options import UsageError
+from gpt.model import parameter_groups
+from gpt.options import UsageError, to_json
 from tensorlite import nn
 from tensorlite.nn.utils import clip_grad_norm_
+from tensorlite.optim.lr_scheduler import LambdaLR, Schedule, warmup_constant, warmup_cosine, warmup_linear
+from train import checkpoint
+from train.recipe import Recipe
 from train.run import Run
 
 Batch = Any
@@ -29,35 +34,53 @@ UNKNOWN = dict.fromkeys(("train_loss", "val_loss", "lr", "grad_norm", "tokens_pe
 
 
 @dataclass
-class Loop:
-    """Trains `model` for `steps` steps.
+class Task:
+    """What a script trains: everything about a run that is its own.
 
-    loss           batch -> the loss to minimise, a scalar Tensor
-    count          batch -> how many tokens it trains on
-    accumulation   micro-batches whose gradients are averaged into one step
-    clip           largest norm of the gradient; None does not clip
-    every          step interval of each action; see `train`
-    evaluate       (step) -> numbers for the log, val_loss say
-    save           (step) -> None, writes a checkpoint
+    model      what the loop moves to the device, trains and switches between training and evaluation
+    loader     an endless supply: when it is at its end, it begins anew
+    loss       batch -> the loss to minimise, a scalar Tensor
+    count      batch -> how many tokens it trains on
+    evaluate   (step, whether it is the last) -> numbers for the log, val_loss say
+    write      puts the model into the folder of a checkpoint
     """
 
     model: nn.Module
-    optimizer: Any
-    scheduler: Any
     loader: tl.data.DataLoader
     loss: Callable[[Batch], tl.Tensor]
     count: Callable[[Batch], int]
-    run: Run
-    steps: int
-    accumulation: int = 1
-    clip: float | None = 1.0
-    log_every: int = 10
-    eval_every: int = 100
-    save_every: int | None = None
-    evaluate: Callable[[int], dict[str, float]] = field(default=lambda step: {})
-    save: Callable[[int], Any] = field(default=lambda step: None)
-    step: int = 0
-    seconds: float = 0.0  # spent training, also before it was resumed
+    evaluate: Callable[[int, bool], dict[str, float]]
+    write: Callable[[Path], None]
+
+
+class Loop:
+    """Trains a Task as a Recipe says, and logs and saves into a Run; from the beginning, or from the `state` that was
+    saved before.
+
+    UsageError if there is nothing left to do.
+    """
+
+    def __init__(self, task: Task, recipe: Recipe, run: Run, state: dict[str, Any] | None = None):
+        self.task, self.recipe, self.run = task, recipe, run
+        self.model = task.model.to(recipe.device)
+        self.steps = recipe.steps or math.ceil((recipe.epochs or 1) * len(task.loader) / recipe.accumulation)
+        groups = parameter_groups(self.model, recipe.weight_decay)
+        self.optimizer = tl.optim.AdamW(groups, lr=recipe.lr, betas=(recipe.beta1, recipe.beta2))
+        self.scheduler = LambdaLR(self.optimizer, _schedule(recipe, self.steps))
+        self.step = 0
+        self.seconds = 0.0  # spent training, also before it was resumed
+        if state:
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.scheduler.load_state_dict(state["scheduler"])
+            task.loader.load_state_dict(state["loader"])
+            tl.set_rng_state(state["generator"])  # here, after the model was made, which draws too
+            self.step, self.seconds = state["step"], state["seconds"]
+            if self.step >= self.steps:
+                raise UsageError(
+                    f"{run.path} has trained {self.step:,} steps, nothing is left to do; try --steps {2 * self.step}"
+                )
+            (run.path / "config.json").write_text(to_json(replace(recipe, resume=None)), encoding="utf-8")
+            print(f"going on with {run.path} after step {self.step:,}")
 
     def train(self) -> bool:
         """Run until `steps` are done (True) or the user presses Ctrl-C (False). Either way the last step is saved.
@@ -79,14 +102,14 @@ class Loop:
                 numbers = {"train_loss": loss, "lr": lr, "grad_norm": norm, "tokens_per_second": tokens / elapsed}
                 bar.update(1)
                 bar.set_postfix_str(f"loss {loss:.3f}, {tokens / elapsed:,.0f} tokens/s", refresh=False)
-                if self.step == self.steps or self._due(self.save_every):
-                    self.save(self.step)  # before the evaluation, which may take long and may fail
-                if self._due(self.eval_every):
+                if self.step == self.steps or self._due(self.recipe.checkpoint_every):
+                    self._save()  # before the evaluation, which may take long and may fail
+                if self._due(self.recipe.eval_every):
                     self._evaluate(bar, numbers)
-                elif self._due(self.log_every):
+                elif self._due(self.recipe.log_every):
                     self._log(numbers)
             if self.step < self.steps:
-                self.save(self.step)
+                self._save()
         return self.step >= self.steps
 
     def _due(self, every: int | None) -> bool:
@@ -95,13 +118,14 @@ class Loop:
     def _step(self, batches: Iterator[Batch]) -> tuple[float, float, int]:
         """One step of the optimiser: (mean loss, norm of the gradient before clipping, tokens)."""
         total, tokens = 0.0, 0
-        for _ in range(self.accumulation):
+        for _ in range(self.recipe.accumulation):
             batch = next(batches)
-            loss = self.loss(batch) / self.accumulation
+            loss = self.task.loss(batch) / self.recipe.accumulation
             loss.backward()
             total += loss.item()
-            tokens += self.count(batch)
-        norm = clip_grad_norm_(self.model.parameters(), self.clip if self.clip is not None else math.inf).item()
+            tokens += self.task.count(batch)
+        clip = self.recipe.clip if self.recipe.clip is not None else math.inf
+        norm = clip_grad_norm_(self.model.parameters(), clip).item()
         for what, number in (("loss", total), ("norm of the gradient", norm)):
             if not math.isfinite(number):
                 folder = self.run.path / "checkpoints"
@@ -116,7 +140,12 @@ class Loop:
 
     def _batches(self) -> Iterator[Batch]:
         while True:
-            yield from self.loader
+            yield from self.task.loader
+
+    def _save(self) -> None:
+        parts: dict[str, Any] = {"optimizer": self.optimizer, "scheduler": self.scheduler, "loader": self.task.loader}
+        state = {name: part.state_dict() for name, part in parts.items()}
+        checkpoint.save(self.run.path, self.step, self.task.write, {**state, "seconds": self.seconds})
 
     def _log(self, numbers: dict[str, Any]) -> None:
         known = {name: float(f"{value:.6g}") for name, value in numbers.items()}
@@ -124,12 +153,22 @@ class Loop:
 
     def _evaluate(self, bar: tqdm, numbers: dict[str, Any] | None = None) -> None:
         self.model.eval()
-        results = self.evaluate(self.step)
+        results = self.task.evaluate(self.step, self.step >= self.steps)
         self.model.train()
         self._log({**(numbers or {}), **results})
         words = ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in results.items())
         bar.write(f"step {self.step:>6,}/{self.steps:,}: {words}", file=sys.stdout)
         sys.stdout.flush()
+
+
+def _schedule(recipe: Recipe, steps: int) -> Schedule:
+    """step -> what the peak learning rate is multiplied with."""
+    floor = recipe.min_lr / recipe.lr
+    if recipe.schedule == "cosine":
+        return warmup_cosine(recipe.warmup, steps, floor)
+    if recipe.schedule == "linear":
+        return warmup_linear(recipe.warmup, steps, floor)
+    return warmup_constant(recipe.warmup)
 
 
 def progress(steps: int, start: int) -> tqdm:

@@ -66,7 +66,7 @@ def perplexity(
     before = np.concatenate([[0], ends[:-1]])  # what is predicted by then
     device, total = model.wte.weight.device, 0.0
     batches = range(0, len(ends), batch_size)
-    with evaluating(model.modules()):
+    with evaluating(model):
         for first in tqdm(batches, unit="batch", disable=None, leave=False):
             part = slice(first, first + batch_size)
             places = ends[part, None] - width + np.arange(width)  # (B, T) of the inputs

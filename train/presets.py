@@ -2,91 +2,39 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
-from gpt.config import GPTConfig
 from gpt.options import UsageError, option
+from train.recipe import Recipe, Shape
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Shape, Recipe):
     """Everything that a run depends on. `config.json` in its folder holds it."""
 
     name: str = option("python-docs", "name of the run; it goes to runs/NAME unless --out says otherwise")
     data: tuple[Path, ...] = option((), "UTF-8 text files to train on; without any, the Python language reference")
-    out: Path | None = option(None, "folder of the run")
-    resume: Path | None = option(None, "folder of a run to go on with")
     tokenizer: str = option(
         "characters", "what a token is: characters, words, bpe, gpt2, or a tokenizer's file or folder"
     )
     vocab_size: int = option(4096, "tokens that --tokenizer bpe learns from the text")
     val_fraction: float = option(0.1, "the last part of the text, kept for validation")
-
-    n_layer: int = option(4, "blocks")
-    n_head: int = option(4, "attention heads in a block")
-    n_embd: int = option(192, "width of the model")
-    context_length: int = option(128, "tokens that the model looks at")
-    dropout: float = option(0.0, "probability with which training drops a number")
-    bias: bool = option(False, "biases in Linear and LayerNorm layers")
-    qkv_bias: bool = option(False, "biases of queries, keys and values (none without --bias)")
-    tied: bool = option(True, "the head shares its weights with the token embedding")
-    init_std: float | None = option(0.04, "standard deviation of the blocks' fresh matrices; 0.02 sqrt(768 / n_embd)")
-
-    steps: int | None = option(600, "optimiser steps; none: as many as --epochs make")
-    epochs: int | None = option(None, "passes over the training windows, if --steps is none")
-    batch_size: int = option(16, "windows in a micro-batch")
-    accumulation: int = option(1, "micro-batches whose gradients make one step")
     stride: int | None = option(1, "tokens between the starts of two training windows; none: the context length")
-    lr: float = option(2e-3, "peak learning rate")
-    min_lr: float = option(2e-4, "learning rate at the end")
-    schedule: Literal["cosine", "linear", "constant"] = option("cosine", "how it falls from the one to the other")
-    warmup: int = option(100, "steps in which the learning rate rises from 0")
-    weight_decay: float = option(0.1, "AdamW's decay of matrices; vectors are never decayed")
-    beta1: float = option(0.9, "AdamW's memory of the gradient")
-    beta2: float = option(0.99, "AdamW's memory of the gradient's square")
-    clip: float | None = option(1.0, "largest norm of the gradient; none does not clip")
-
-    eval_every: int = option(100, "steps between validations")
     eval_batches: int = option(20, "micro-batches in a validation along the way; the last one takes all of the text")
     sample_every: int = option(200, "steps between samples; 0 writes none")
     sample_tokens: int = option(300, "tokens in a sample")
     prompt: str = option("\n", "what a sample begins with")
-    log_every: int = option(10, "steps between lines of metrics.jsonl")
-    checkpoint_every: int | None = option(100, "steps between checkpoints; none: at the end and on Ctrl-C")
-    seed: int = option(1337, "where all random numbers come from")
-    device: Literal["cpu", "cuda"] = option("cpu", "where the model is")
+
+    MAY_CHANGE = Recipe.MAY_CHANGE | {"eval_batches", "sample_every", "sample_tokens", "prompt"}
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "accumulation", "eval_every", "eval_batches", "log_every", "sample_tokens"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"--{name.replace('_', '-')} is at least 1, not {getattr(self, name)}")
-        for name in ("steps", "epochs", "stride", "checkpoint_every"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise UsageError(f"--{name.replace('_', '-')} is at least 1, not {getattr(self, name)}")
-        for name in ("min_lr", "warmup", "weight_decay", "sample_every"):
-            if getattr(self, name) < 0:
-                raise UsageError(f"--{name.replace('_', '-')} is at least 0, not {getattr(self, name)}")
-        for name in ("lr", "clip"):
-            if getattr(self, name) is not None and getattr(self, name) <= 0:
-                raise UsageError(f"--{name} is above 0, not {getattr(self, name)}")
-        for name in ("beta1", "beta2"):
-            if not 0 <= getattr(self, name) < 1:
-                raise UsageError(f"--{name} is at least 0 and below 1, not {getattr(self, name)}")
-        if self.steps is None and self.epochs is None:
-            raise UsageError("how long shall it train? give --steps or --epochs")
+        super().__post_init__()
+        self.at_least(1, "stride", "eval_batches", "sample_tokens")
+        self.at_least(0, "sample_every")
         if not 0 < self.val_fraction < 1:
             raise UsageError(f"--val-fraction lies between 0 and 1, and {self.val_fraction} does not")
         self.model(1)
-
-    def model(self, vocab_size: int) -> GPTConfig:
-        """The configuration of the model. Raises UsageError if there can be no such model."""
-        shared = {f.name for f in fields(self)} & {f.name for f in fields(GPTConfig)} - {"vocab_size"}
-        try:
-            return GPTConfig(vocab_size=vocab_size, **{name: getattr(self, name) for name in shared})
-        except ValueError as error:
-            raise UsageError(str(error)) from None
 
 
 PYTHON_DOCS = Config()
@@ -168,7 +116,3 @@ PRESETS = {
         checkpoint_every=1000,
     ),
 }
-
-# What may differ when a run goes on: how long it trains and what it reports, not what it learns.
-MAY_CHANGE = {"resume", "steps", "epochs", "eval_every", "eval_batches", "sample_every", "sample_tokens", "prompt"}
-MAY_CHANGE |= {"log_every", "checkpoint_every", "device"}

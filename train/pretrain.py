@@ -8,39 +8,32 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import tensorlite as tl
+from gpt.checkpoint import load_model, save_model
 from gpt.generate import generate
 from gpt.model import GPT
-from gpt.options import UsageError, from_json, parse, run, to_json
+from gpt.options import UsageError, run, to_json
 from gpt.tokenizer import Tokenizer, load_tokenizer
-from tensorlite.optim.lr_scheduler import LambdaLR, Schedule, warmup_constant, warmup_cosine, warmup_linear
 from train import checkpoint
 from train.corpus import Corpus, Windows, make_tokenizer, read, split
-from train.loop import Loop
-from train.presets import MAY_CHANGE, PRESETS, Config
+from train.loop import Loop, Task
+from train.presets import PRESETS, Config
+from train.recipe import check_device, configured
 from train.report import loss_curve
-from train.run import Run
+from train.run import Run, unused
 
 
 def main(argv: Sequence[str]) -> None:
-    def parsed(presets: dict[str, Config], default: str) -> Config:
-        return parse(Config, argv, presets, default, "pretrain", "Pretrain a GPT on text.")
-
-    config = parsed(PRESETS, "python-docs")
+    config = configured(Config, argv, PRESETS, "python-docs", "pretrain", "Pretrain a GPT on text.")
     if config.resume is None:
         start(config)
     else:
-        if "--preset" in argv:
-            raise UsageError("--resume takes its configuration from the run; leave out --preset")
-        text = Run.config_text(config.resume)
-        saved = from_json(Config, text, f"{config.resume}/config.json")
-        resume(saved, parsed({"saved": saved}, "saved"))
+        resume(config, config.resume)
 
 
 def start(config: Config) -> None:
@@ -49,52 +42,37 @@ def start(config: Config) -> None:
     tokenizer = make_tokenizer(config.tokenizer, text, config.vocab_size)
     corpus = split(text, tokenizer, config.val_fraction, config.context_length, source)
     folder = config.out or unused(Path("runs") / config.name)
-    _check_device(config.device)
+    check_device(config.device)
     out = Run.create(folder, to_json(config))
     tokenizer.save(out.path / "tokenizer.json")
     tl.manual_seed(config.seed)
     train(config, corpus, GPT(config.model(tokenizer.vocab_size)), out, {})
 
 
-def resume(saved: Config, config: Config) -> None:
+def resume(config: Config, folder: Path) -> None:
     """Go on with a run, with the same bits as if it had never stopped."""
-    assert config.resume is not None
-    changed = [f.name for f in fields(Config) if getattr(saved, f.name) != getattr(config, f.name)]
-    if refused := [name for name in changed if name not in MAY_CHANGE]:
-        flags = ", ".join(f"--{name.replace('_', '-')}" for name in refused)
-        raise UsageError(f"--resume {config.resume}: {flags} cannot differ from the run's own; start a new run")
     text, source = read(config.data)
     try:
-        tokenizer = load_tokenizer(config.resume / "tokenizer.json")
+        tokenizer = load_tokenizer(folder / "tokenizer.json")
     except (OSError, ValueError) as error:
-        raise UsageError(f"--resume {config.resume}: {error}") from None
+        raise UsageError(f"--resume {folder}: {error}") from None
     corpus = split(text, tokenizer, config.val_fraction, config.context_length, source)
-    _check_device(config.device)
-    model, state = checkpoint.load(config.resume)
+    check_device(config.device)
+    saved, state = checkpoint.load(folder)
+    try:
+        model = load_model(saved / "model.safetensors")
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--resume {folder}: {error}") from None
     if tokenizer.vocab_size != model.config.vocab_size:
         raise UsageError(
-            f"--resume {config.resume}: tokenizer.json has {tokenizer.vocab_size:,} tokens and the model "
+            f"--resume {folder}: tokenizer.json has {tokenizer.vocab_size:,} tokens and the model "
             f"{model.config.vocab_size:,}, so one of the two is from another run"
         )
-    train(config, corpus, model, Run.open(config.resume, state["step"]), state)
-
-
-def unused(path: Path) -> Path:
-    """`path`, or path-2, path-3 … if it is taken."""
-    choices = [path, *(path.with_name(f"{path.name}-{i}") for i in range(2, 10_000))]
-    return next(choice for choice in choices if not choice.exists())
-
-
-def _check_device(name: str) -> None:
-    try:
-        tl.zeros(1, device=name)
-    except RuntimeError as error:
-        raise UsageError(f"--{error}") from None
+    train(config, corpus, model, Run.open(folder, state["step"]), state)
 
 
 def train(config: Config, corpus: Corpus, model: GPT, out: Run, state: dict[str, Any]) -> None:
     """Train `model`, from the beginning or from `state`, and say how it went and how to go on."""
-    model.to(config.device)
     windows = Windows(corpus.train, config.context_length, config.stride or config.context_length)
     loader = tl.data.DataLoader(
         windows,
@@ -104,72 +82,31 @@ def train(config: Config, corpus: Corpus, model: GPT, out: Run, state: dict[str,
         collate_fn=tuple,  # Windows gives whole batches
         generator=tl.Generator().manual_seed(config.seed),
     )
-    steps = config.steps or math.ceil((config.epochs or 1) * len(loader) / config.accumulation)
-    optimizer = tl.optim.AdamW(
-        model.parameter_groups(config.weight_decay), lr=config.lr, betas=(config.beta1, config.beta2)
-    )
-    scheduler = LambdaLR(optimizer, _schedule(config, steps))
-    if state:
-        optimizer.load_state_dict(state["optimizer"])
-        scheduler.load_state_dict(state["scheduler"])
-        loader.load_state_dict(state["loader"])
 
-    def validate(step: int) -> dict[str, float]:
-        last = step >= steps
+    def evaluate(step: int, last: bool) -> dict[str, float]:
         results = {"val_loss": mean_loss(model, corpus.val, config, None if last else config.eval_batches)}
         if config.sample_every and (step % config.sample_every == 0 or last):
             out.sample(step, sample(model, corpus.tokenizer, config))
         return results
 
-    def save(step: int) -> None:
-        position = {"optimizer": optimizer.state_dict(), "scheduler": scheduler.state_dict()}
-        checkpoint.save(out.path, step, model, {**position, "loader": loader.state_dict(), "seconds": loop.seconds})
-
-    loop = Loop(
+    task = Task(
         model,
-        optimizer,
-        scheduler,
         loader,
         loss=lambda batch: model.loss(*(ids.to(config.device) for ids in batch)),
         count=lambda batch: batch[0].numel(),
-        run=out,
-        steps=steps,
-        accumulation=config.accumulation,
-        clip=config.clip,
-        log_every=config.log_every,
-        eval_every=config.eval_every,
-        save_every=config.checkpoint_every,
-        evaluate=validate,
-        save=save,
-        step=state.get("step", 0),
-        seconds=state.get("seconds", 0.0),
+        evaluate=evaluate,
+        write=lambda folder: save_model(model, folder / "model.safetensors"),
     )
-    if loop.step >= steps:
-        raise UsageError(
-            f"{out.path} has trained {loop.step:,} steps, nothing is left to do; try --steps {2 * loop.step}"
-        )
-    if state:
-        (out.path / "config.json").write_text(to_json(replace(config, resume=None)), encoding="utf-8")
-        print(f"going on with {out.path} after step {loop.step:,}")
-    _introduce(config, corpus, model, steps, loader.batch_size)
+    loop = Loop(task, config, out, state)
+    _introduce(config, corpus, model, loop.steps, loader.batch_size)
     finished = loop.train()
     uniform = math.log(corpus.tokenizer.vocab_size)
     loss_curve(out.metrics, out.path / "loss.png", f"{config.name}: {model.num_parameters():,} parameters", uniform)
     if finished:
         _conclude(config, corpus, model, out, loop)
     else:
-        print(f"stopped after step {loop.step:,} of {steps:,}; everything is saved in {out.path}")
+        print(f"stopped after step {loop.step:,} of {loop.steps:,}; everything is saved in {out.path}")
     _next_steps(config, out, loop.step, finished)
-
-
-def _schedule(config: Config, steps: int) -> Schedule:
-    """step -> what the peak learning rate is multiplied with."""
-    floor = config.min_lr / config.lr
-    if config.schedule == "cosine":
-        return warmup_cosine(config.warmup, steps, floor)
-    if config.schedule == "linear":
-        return warmup_linear(config.warmup, steps, floor)
-    return warmup_constant(config.warmup)
 
 
 @tl.no_grad()

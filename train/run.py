@@ -66,6 +66,12 @@ class Run:
             file.write(f"--- step {step} ---\n{text}\n\n")
 
 
+def unused(path: Path) -> Path:
+    """`path`, or path-2, path-3 … if it is taken."""
+    choices = [path, *(path.with_name(f"{path.name}-{i}") for i in range(2, 10_000))]
+    return next(choice for choice in choices if not choice.exists())
+
+
 def _parsed(line: str) -> dict[str, Any] | None:
     """A line of metrics.jsonl; None if the process died while it wrote it."""
     try:
