@@ -41,7 +41,8 @@ class LayerCache:
         now = (slice(None), slice(None), slice(self.cache.length - k.shape[2], self.cache.length))
         self.keys.array[now], self.values.array[now] = k.array, v.array
         upto = (slice(None), slice(None), slice(self.cache.length))
-        return self.keys[upto], self.values[upto], self.cache.mask, self.cache.is_causal
+        keys, values = tl.as_tensor(self.keys.array[upto]), tl.as_tensor(self.values.array[upto])
+        return keys, values, self.cache.mask, self.cache.is_causal
 
 
 class Cache:
