@@ -32,12 +32,13 @@ Tile = tuple[slice, slice]  # rows of queries, and the keys that they meet
 def _plan(q: Any, k: Any) -> tuple[list[tuple[slice, slice]], int, int]:
     """The groups of (sequences, heads) that threads take in turn, and the rows and columns of a tile.
 
-    A group holds as many heads, and then sequences, as keep a tile of its scores in a quarter of a thread's share of
-    the L3, for the reason that parallel.rows gives. Every thread gets as many groups as the others, if that can be.
+    A tile's scores take about twice a core's L2 cache: larger ones go to main memory, smaller ones wait more often for
+    the interpreter's lock. A group holds as many heads, and then sequences, as fit into one. Every thread gets as many
+    groups as the others, if that can be.
     """
     (b, h, t, _), s = q.shape, k.shape[2]
     threads = get_num_threads()
-    room = (cache_bytes() if threads == 1 else cache_bytes(3) // threads) // (4 * q.itemsize)
+    room = 4 * cache_bytes() // q.itemsize
     rows = min(t, max(ROWS // 2, min(ROWS, t // 4)))
     columns = max(ROWS, room // rows)
     fits = max(1, min(room // (rows * min(s, columns)), b * h // threads))  # heads
