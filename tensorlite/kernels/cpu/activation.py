@@ -48,8 +48,9 @@ def _sigmoid_of_minus(u: Any) -> Any:
 
 def _gelu_tanh(x: Any, y: Any, slope: Any) -> None:
     """x/2 (1 + tanh u) = x s,  with u = c (x + a x³) and s = 1/(1 + exp(-2u)), and its slope s + s (1 - s) 2 x u'."""
-    near = np.clip(x, -LIMIT, LIMIT)
-    u = near * near
+    near = x if slope is None else np.clip(x, -LIMIT, LIMIT)  # s alone is right also where a power overflows
+    with np.errstate(over="ignore"):
+        u = near * near
     u *= -2 * _A * _C
     u += -2 * _C
     u *= near  # -2u
