@@ -7,6 +7,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
+from web import serving
 
 from gpt import datasets, download
 from gpt.datasets import DATASETS, cache_folder, fetch, find, missing
@@ -15,7 +16,6 @@ from gpt.tokenizer.__main__ import main as tokenizer
 from train.corpus import read_text
 from train.instructions import read_entries
 from train.labelled import read_labelled
-from web import serving
 
 CONTENT = b"".join(b"%d green bottles\n" % i for i in range(5000))
 
@@ -148,7 +148,7 @@ def test_another_content_is_refused_and_deleted(tmp_path, served):
     with serving(Server(b"something else")) as address:
         served("tinyshakespeare", address, CONTENT)
         with pytest.raises(
-            UsageError, match="--data tinyshakespeare: what http://.* has the SHA-256 .* it was deleted"
+            UsageError, match=r"--data tinyshakespeare: what http://.* has the SHA-256 .* it was deleted"
         ):
             find(Path("tinyshakespeare"))
     assert list((tmp_path / "cache").iterdir()) == []
@@ -186,7 +186,7 @@ def test_a_broken_archive(tmp_path, served, content, message):
     with serving(Server(content)) as address:
         served("sms-spam", address, b"")
         with pytest.raises(
-            ValueError, match=f"the archive that was downloaded is broken .*{message}.*; it was deleted"
+            ValueError, match=rf"the archive that was downloaded is broken .*{message}.*; it was deleted"
         ):
             fetch("sms-spam")
     assert list((tmp_path / "cache").iterdir()) == []

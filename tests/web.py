@@ -30,7 +30,7 @@ def serving(answer: Callable[[Request], None]) -> Iterator[str]:
     """Inside, `answer` is called with each request, in a thread of its own; the address of the server."""
 
     class Handler(Request):
-        def do_GET(self) -> None:  # noqa: N802
+        def do_GET(self) -> None:
             self.body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             answer(self)
 

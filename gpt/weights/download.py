@@ -55,6 +55,5 @@ def download(name: str) -> Path:
 def check_sum(path: Path) -> None:
     """ValueError if a file in the hub's cache is not what its name there says: for large files, the SHA-256."""
     blob = path.resolve()
-    if re.fullmatch("[0-9a-f]{64}", blob.name):
-        if (found := digest(path)) != blob.name:
-            raise ValueError(f"{path} arrived damaged: its SHA-256 is {found}; delete {blob}, and try again")
+    if re.fullmatch("[0-9a-f]{64}", blob.name) and (found := digest(path)) != blob.name:
+        raise ValueError(f"{path} arrived damaged: its SHA-256 is {found}; delete {blob}, and try again")
