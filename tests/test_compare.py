@@ -44,7 +44,7 @@ def test_both_write_what_they_write_alone(runs, tmp_path, capsys, monkeypatch):
     for i, prompt in enumerate(["abc", "de", "fgh abc"]):
         assert f"{i + 1}. {prompt}" in printed
         for model in (a, b):
-            text = complete(model, TOKENIZER, [prompt], 12, rules, seed=1337 + i)[0].text.strip()
+            text = complete(model, TOKENIZER, [prompt], 12, rules, seed=1337)[0].text.strip()
             assert all(word in printed and word in html for word in text.split())
     assert "0 of 3 answers are the same" in printed and "12.0 tokens per answer" in printed
     assert "run0&lt;b&gt;" in html and "<b>" not in html and "http" not in html
@@ -58,7 +58,8 @@ def test_a_model_against_itself_and_instructions(runs, tmp_path, capsys):
     )
     (tmp_path / "t.json").write_text('{"prompt": "{instruction}:", "prompt_with_input": "{instruction} {input}:"}')
     flags = ["--data", str(tmp_path / "i.json"), "--template", str(tmp_path / "t.json"), "--limit", "1"]
-    evaluate.main(["compare", "--model", folder, "--against", folder, "--max-new-tokens", "5", *flags])
+    both = ["compare", "--model", folder, "--against", folder, "--max-new-tokens", "5"]
+    evaluate.main([*both, *flags])
     printed = capsys.readouterr().out
     assert "1. abc\nde\nreference: fg\n" in printed and "2. " not in printed
     assert "(the same)" in printed and "1 of 1 answers are the same" in printed
@@ -113,7 +114,9 @@ def classifier(tmp_path_factory):
 
 
 def test_classification_of_another_file(classifier, tmp_path, capsys):
-    (tmp_path / "new.tsv").write_text("good\tsunny day\nbad\trainy day\nbad\tit is so rainy day\ngood\trainy day\n")
+    (tmp_path / "new.tsv").write_text(
+        "good\tsunny day it is\nbad\trainy day it is\nbad\trainy day so it is\ngood\trainy day so so it is\n"
+    )
     evaluate.main(
         [
             "classification",
@@ -131,7 +134,7 @@ def test_classification_of_another_file(classifier, tmp_path, capsys):
     report = json.loads((tmp_path / "o" / "report.json").read_text())
     assert report["confusion"] == [[2, 0], [1, 1]] and report["classes"]["good"]["recall"] == 0.5
     wrong = json.loads((tmp_path / "o" / "wrong.jsonl").read_text())
-    assert wrong == {"label": "good", "answer": "bad", "text": "rainy day"}
+    assert wrong == {"label": "good", "answer": "bad", "text": "rainy day so so it is"}
     assert (tmp_path / "o" / "confusion.png").read_bytes().startswith(b"\x89PNG")
 
 

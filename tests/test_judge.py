@@ -85,13 +85,13 @@ def test_a_server_that_misbehaves_in_every_way(responses, capsys, monkeypatch):
     over = threading.Event()
 
     def slow(request):
-        over.wait(1.5)
+        over.wait(10)
         hang_up(request)
 
     def drips(request):
         request.send_response(200)
         request.end_headers()
-        for _ in range(100):
+        for _ in range(200):
             if over.wait(0.05):
                 return
             request.wfile.write(b" ")
@@ -109,15 +109,14 @@ def test_a_server_that_misbehaves_in_every_way(responses, capsys, monkeypatch):
     })  # fmt: skip
     start = time.monotonic()
     with serving(server) as address:
-        summary, out = judged(responses, address, "--timeout", "0.5")
+        summary, out = judged(responses, address, "--timeout", "1")
         over.set()
     assert time.monotonic() - start >= 0.3  # that 429 said so
     assert summary == {
         "judge": "a/b", "answers": 10, "scores": 10, "unreadable": 0, "mean": 45, "median": 45,
         "deviation": pytest.approx(30.2765, abs=1e-3),
     }  # fmt: skip
-    again = {i: server.asked.count(i) for i in range(10)}
-    assert again == {0: 2, 1: 3, 2: 3, 3: 3, 4: 2, 5: 2, 6: 2, 7: 2, 8: 1, 9: 1}
+    assert not any(server.misbehaviour.values())  # each was met
     scores = {r["number"]: r["score"] for r in map(json.loads, (out / "scores.jsonl").read_text().splitlines()[1:])}
     assert scores == {i: 10 * i for i in range(10)}
     assert (out / "scores.png").read_bytes().startswith(b"\x89PNG")
@@ -150,6 +149,12 @@ def test_chats_and_braces_reach_the_judge_as_they_are(tmp_path):
     assert said == "User: Hi.\nAssistant: Hello.\n\nUser: {output}?|right|number 3\n{instruction}|{other}"
 
 
+def wait_for_lines(file, count):
+    until = time.monotonic() + 120
+    while (not file.exists() or file.read_text().count("\n") < count) and time.monotonic() < until:
+        time.sleep(0.02)
+
+
 def test_it_goes_on_where_it_was_killed(responses, tmp_path):
     """A process is killed in the middle; the next one asks for nothing that is written down."""
     over = threading.Event()
@@ -159,9 +164,7 @@ def test_it_goes_on_where_it_was_killed(responses, tmp_path):
         code = "import sys; from train import evaluate; evaluate.main(sys.argv[1:])"
         process = subprocess.Popen([sys.executable, "-c", code, *flags], cwd=Path(__file__).parents[1])
         file = responses / "judged-by-a-b" / "scores.jsonl"
-        until = time.monotonic() + 120
-        while (not file.exists() or file.read_text().count("\n") < 5) and time.monotonic() < until:
-            time.sleep(0.02)
+        wait_for_lines(file, 5)
         process.kill()
         process.wait()
         with file.open("a") as lines:
@@ -183,14 +186,14 @@ def test_ctrl_c_ends_it_at_once_and_keeps_what_there_is(responses):
         process = subprocess.Popen(
             [sys.executable, "-c", code, *flags], cwd=Path(__file__).parents[1], stdout=subprocess.PIPE, text=True
         )
-        while len(server.asked) < 6:
-            time.sleep(0.02)
+        file = responses / "judged-by-llama3" / "scores.jsonl"
+        wait_for_lines(file, 5)
         process.send_signal(signal.SIGINT)
         said, _ = process.communicate(timeout=50)
         over.set()
     assert process.returncode == 130
     assert "the same command goes on from there" in said
-    assert len((responses / "judged-by-llama3" / "scores.jsonl").read_text().splitlines()) == 5
+    assert len(file.read_text().splitlines()) == 5
 
 
 def test_scores_of_another_judge_do_not_mix(responses, fails):
@@ -221,7 +224,7 @@ def test_a_server_that_goes_down_is_not_asked_for_all_the_rest(responses):
         pytest.raises(UsageError, match=r"8 of 10 answers are not judged, because .* 500 Internal Server Error, 2"),
     ):
         judged(responses, address, "--retries", "1", "--concurrency", "1")
-    assert len(server.asked) == 2 + 3 * 2
+    assert 2 + 3 * 2 <= len(server.asked) <= 2 + 3 * 2 + 2  # one may have begun meanwhile
 
 
 def test_judgements_without_a_number_are_counted_apart(responses, capsys):
@@ -285,6 +288,16 @@ def test_the_key_goes_to_no_other_server(responses, monkeypatch, fails):
         )
     assert f"the server answered 307 Temporary Redirect, which sends on to {other}" in said
     assert elsewhere == []
+
+
+@pytest.mark.parametrize("before", range(150, 210, 7))
+def test_no_part_of_the_key_is_left_where_a_message_is_cut(before):
+    with (
+        serving(lambda request: request.reply(400, b"x" * before + KEY.encode())) as address,
+        pytest.raises(QuestionError) as stopped,
+    ):
+        Endpoint(address, "m", KEY).ask("?", threading.Event())
+    assert "x" * 150 in str(stopped.value) and KEY[:4] not in str(stopped.value)
 
 
 @pytest.mark.parametrize("key", [f"{KEY}\n", f"{KEY} x", f"{KEY}é", ""])

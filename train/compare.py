@@ -47,7 +47,7 @@ class Config(Trained):
     min_p: float | None = option(None, "draw among tokens with this share of the likeliest one's probability")
     repetition_penalty: float = option(1.0, "above 1, tokens that were there already become less likely")
     stop: tuple[str, ...] = option((), "texts before which to stop, each in quotes")
-    seed: int = option(1337, "of both models' random numbers; the next prompt has the next number")
+    seed: int = option(1337, "of the random numbers, the same for both models and each prompt")
     batch_size: int = option(8, "prompts that are gone on from at once")
 
     def __post_init__(self) -> None:
@@ -131,7 +131,7 @@ def answers(name: str, model: GPT, tokenizer: Tokenizer, prompts: Sequence[Promp
                 config.max_new_tokens,
                 sampling,
                 stop=config.stop,
-                seed=config.seed + first,
+                seed=config.seed,
                 logprobs=True,
             )
         except ValueError as error:

@@ -75,11 +75,13 @@ class Endpoint:
     def ask(self, prompt: str, stop: Event) -> str:
         """What the model answers. QuestionError or ServerError says why there is none; `stop` ends all waiting."""
         for attempt in range(self.retries + 1):
+            if stop.is_set():
+                raise QuestionError("stopped")
             wait = min(FIRST_WAIT * 2**attempt, LAST_WAIT) * random.uniform(0.5, 1.0)
             try:
                 return self._once(prompt)
             except HTTPError as error:
-                problem = self._clean(f"the server answered {error.code} {error.reason}{_message(error)}")
+                problem = f"the server answered {error.code} {self._clean(error.reason)}{self._message(error)}"
                 if error.code in _HOPELESS:
                     raise ServerError(problem + _remedy(error.code)) from None
                 if error.code < 500 and error.code not in _PASSES:
@@ -92,8 +94,8 @@ class Endpoint:
                 problem = self._clean(str(reason) or type(error).__name__)
                 if not self.answered and isinstance(reason, ConnectionRefusedError | socket.gaierror):
                     raise ServerError(f"nobody answers there ({problem}); is the server running?") from None
-            if attempt < self.retries and stop.wait(wait):
-                raise QuestionError("stopped")
+            if attempt < self.retries:
+                stop.wait(wait)
         raise QuestionError(f"{problem}, {self.retries + 1} times")
 
     def _once(self, prompt: str) -> str:
@@ -113,7 +115,7 @@ class Endpoint:
         try:
             said = json.loads(body)["choices"][0]["message"]["content"]
         except (ValueError, LookupError, TypeError):
-            raise ValueError(f"the answer is no chat completion: {_short(body)!r}") from None
+            raise ValueError(f"the answer is no chat completion: {self._short(body)!r}") from None
         if not isinstance(said, str) or not said.strip():
             raise ValueError("the answer is empty")
         self.answered = True
@@ -122,6 +124,26 @@ class Endpoint:
     def _clean(self, text: str) -> str:
         """`text` without the key, which a server may repeat."""
         return text if self._key is None else text.replace(self._key, "[key]")
+
+    def _short(self, body: bytes) -> str:
+        """The beginning of what a server sent; it may have repeated the key, so that is taken out before it is cut."""
+        text = " ".join(self._clean(body.decode(errors="replace")).split())
+        return text if len(text) <= 200 else text[:200] + "…"
+
+    def _message(self, error: HTTPError) -> str:
+        """What an error's body says; where to, for a redirection."""
+        if to := error.headers.get("Location"):
+            return f", which sends on to {self._clean(to)}"
+        try:
+            body = error.read(LONGEST)
+        except (OSError, HTTPException):
+            return ""
+        try:
+            said = json.loads(body)["error"]
+            said = said["message"] if isinstance(said, dict) else said
+        except (ValueError, LookupError, TypeError):
+            said = body.decode(errors="replace")
+        return f": {self._short(str(said).encode())}" if said else ""
 
 
 class _NoRedirection(HTTPRedirectHandler):
@@ -138,27 +160,6 @@ def _retry_after(headers: HTTPMessage) -> float:
         return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
     except (TypeError, ValueError):
         return 0.0
-
-
-def _message(error: HTTPError) -> str:
-    """What an error's body says, as far as it is text; where to, for a redirection."""
-    if to := error.headers.get("Location"):
-        return f", which sends on to {to}"
-    try:
-        body = error.read(LONGEST)
-    except (OSError, HTTPException):
-        return ""
-    try:
-        said = json.loads(body)["error"]
-        said = said["message"] if isinstance(said, dict) else said
-    except (ValueError, LookupError, TypeError):
-        said = _short(body)
-    return f": {_short(str(said).encode())}" if said else ""
-
-
-def _short(body: bytes) -> str:
-    text = " ".join(body.decode(errors="replace").split())
-    return text if len(text) <= 200 else text[:200] + "…"
 
 
 def _remedy(code: int) -> str:

@@ -16,7 +16,7 @@ class Ledger:
     path   the file. If it is there, its records are taken over; a line that was cut is forgotten
     about  all that the records depend on, as JSON can hold it
 
-    UsageError where the file is about something else: records of two evaluations never mix.
+    UsageError where its records are about something else: those of two evaluations never mix.
     """
 
     def __init__(self, path: Path, about: dict[str, Any]):
@@ -24,7 +24,7 @@ class Ledger:
         self.records: dict[int, dict[str, Any]] = {}
         lines = [line for line in map(_parsed, self._read().splitlines()) if line is not None]
         about = json.loads(json.dumps(about))
-        if lines and (before := lines[0].get("about")) != about:
+        if lines[1:] and (before := lines[0].get("about")) != about:
             before = before if isinstance(before, dict) else {}
             other = [name for name in about if before.get(name) != about[name]]
             raise UsageError(
