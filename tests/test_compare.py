@@ -77,7 +77,7 @@ def test_columns():
         "1. p",
         "reference: r",
         "─────────────────┬─────────────────",
-        "a                │ …ng-name-of-a-run",
+        "a                │ …g-name-of-a-run",
         "one two three    │ x",
         "four five        │     y",
     ]
@@ -114,9 +114,8 @@ def classifier(tmp_path_factory):
 
 
 def test_classification_of_another_file(classifier, tmp_path, capsys):
-    (tmp_path / "new.tsv").write_text(
-        "good\tsunny day it is\nbad\trainy day it is\nbad\trainy day so it is\ngood\trainy day so so it is\n"
-    )
+    texts = ["good\tsunny day it is", "bad\trainy day it is", "bad\trainy day so it is", "good\trainy day so so it is"]
+    (tmp_path / "new.tsv").write_text("\n".join(texts))
     evaluate.main(
         [
             "classification",

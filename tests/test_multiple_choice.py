@@ -152,7 +152,7 @@ def test_contexts_that_are_too_long_lose_their_beginning(tmp_path, capsys):
     long, short = read_questions(tmp_path / "q.jsonl", TOKENIZER, 8)
     assert TOKENIZER.decode(long.context) == "cdefg" and long.width == 8  # with " ab" of the ending
     assert TOKENIZER.decode(short.context) == "abc" and short.label == 0
-    assert "1 of 2 contexts lose their beginning to fit 8 tokens" in capsys.readouterr().err
+    assert "1 of 2 contexts are cut at their beginning to fit 8 tokens" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
