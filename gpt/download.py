@@ -34,6 +34,7 @@ def download(address: str, path: Path) -> None:
                 os.replace(part, path)
                 return
         except HTTPError as error:
+            error.close()
             problem = f"the server answered {error.code} {error.reason}"
             if error.code == 416:  # there is nothing after what is here: this is a part of something else
                 part.unlink(missing_ok=True)

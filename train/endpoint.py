@@ -11,8 +11,9 @@ import random
 import re
 import socket
 import time
+from email.message import Message
 from email.utils import parsedate_to_datetime
-from http.client import HTTPException, HTTPMessage
+from http.client import HTTPException
 from threading import Event
 from typing import Any
 from urllib.error import HTTPError, URLError
@@ -133,9 +134,11 @@ class Endpoint:
     def _message(self, error: HTTPError) -> str:
         """What an error's body says; where to, for a redirection."""
         if to := error.headers.get("Location"):
+            error.close()
             return f", which sends on to {self._clean(to)}"
         try:
-            body = error.read(LONGEST)
+            with error:
+                body = error.read(LONGEST)
         except (OSError, HTTPException):
             return ""
         try:
@@ -151,7 +154,7 @@ class _NoRedirection(HTTPRedirectHandler):
         return None
 
 
-def _retry_after(headers: HTTPMessage) -> float:
+def _retry_after(headers: Message) -> float:
     """The seconds that a server asks for; 0 if it does not."""
     value = headers.get("Retry-After", "")
     if re.fullmatch(r"\d+(\.\d+)?", value):

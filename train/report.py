@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,7 +33,9 @@ def picture(path: Path, width: float = 7, height: float = 4) -> Iterator[Axes]:
     if axes.get_legend_handles_labels()[0]:
         axes.legend(frameon=False)
     partial = path.with_suffix(".part.png")
-    figure.savefig(partial)
+    with warnings.catch_warnings():  # on a busy machine it takes long to place a legend, and Matplotlib says so
+        warnings.filterwarnings("ignore", "Creating legend with loc", UserWarning)
+        figure.savefig(partial)
     os.replace(partial, path)
 
 
