@@ -143,7 +143,7 @@ def fingerprint(model: GPT) -> str:
     found = sha256()
     for name, weight in model.state_dict().items():
         found.update(name.encode())
-        found.update(np.ascontiguousarray(weight.cpu().numpy()))
+        found.update(weight.cpu().numpy().tobytes())
     return found.hexdigest()
 
 

@@ -113,8 +113,9 @@ def confusion_picture(counts: np.ndarray, classes: Sequence[str], path: Path, ti
 def histogram(values: Sequence[float], path: Path, title: str, xlabel: str, edges: Sequence[float]) -> None:
     """Draw how many values lie between the `edges`, the last of which belongs to the bin before it; and their mean."""
     with picture(path) as axes:
-        _, _, bars = axes.hist(values, bins=list(edges), color=TRAINING, edgecolor="white")
-        axes.bar_label(bars, [f"{bar.get_height():.0f}" if bar.get_height() else "" for bar in bars], color="#666666")
+        counts, _ = np.histogram(values, list(edges))
+        bars = axes.bar(edges[:-1], counts, np.diff(edges), align="edge", color=TRAINING, edgecolor="white")
+        axes.bar_label(bars, [f"{count:,}" if count else "" for count in counts], color="#666666")
         mean = float(np.mean(values))
         axes.axvline(mean, color=VALIDATION, linewidth=2, label=f"mean {mean:.2f}")
         axes.set_xticks(edges)
