@@ -187,7 +187,7 @@ def test_a_loss_that_is_no_number_stops_the_run(train):
         train("a", "--steps", "50", "--lr", "1e30", "--min-lr", "1e30", "--clip", "none")
 
 
-def test_bad_input_is_one_line_that_says_what_to_do(tmp_path, text, fails, monkeypatch):
+def test_bad_input_is_one_line_that_says_what_to_do(tmp_path, text, fails):
     refused = partial(fails, pretrain.main, "pretrain")
 
     def data(content):
@@ -197,10 +197,7 @@ def test_bad_input_is_one_line_that_says_what_to_do(tmp_path, text, fails, monke
 
     ok = ["--data", text, "--out", tmp_path / "out"]
     assert f"no such file; looked in {tmp_path}" in refused("--data", tmp_path / "missing.txt")
-    monkeypatch.chdir(tmp_path)
-    assert "input.txt in github.com/karpathy/char-rnn" in fails(
-        pretrain.main, "pretrain", "--preset", "shakespeare-char"
-    )
+    assert "--data tinyshakespeare downloads it" in refused("--data", tmp_path / "tinyshakespeare.txt")
     assert "this is a folder" in refused("--data", tmp_path)
     assert "the file is empty" in refused(*data(b" \n"))
     assert "not a UTF-8 text file (byte 0 is 0xff)" in refused(*data(b"\xff\xfe\x00"))

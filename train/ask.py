@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 import tensorlite as tl
 from gpt.checkpoint import latest_weights
@@ -46,16 +47,32 @@ def shortened(tokens: Tokens, limit: int, name: str) -> Tokens:
     return [ids[:limit] for ids in tokens]
 
 
-def logits(model: GPTClassifier, tokens: Tokens, pad_id: int, batch_size: int = 32) -> np.ndarray:
+def logits(
+    model: GPTClassifier, tokens: Tokens, pad_id: int, batch_size: int = 32, progress: bool = False
+) -> np.ndarray:
     """What the model thinks of each text, (N, K)."""
     out = np.empty((len(tokens), len(model.classes)), np.float32)
     device = model.gpt.wte.weight.device
     with evaluating(model):
-        for numbers in by_length([len(ids) for ids in tokens], batch_size):
+        batches = by_length([len(ids) for ids in tokens], batch_size)
+        for numbers in tqdm(batches, unit="batch", disable=None if progress else True, leave=False):
             rows = [tokens[i] for i in numbers]
             ids, size = tl.from_numpy(pad(rows, pad_id)), tl.tensor([len(row) for row in rows])
             out[numbers] = model(ids.to(device), size.to(device)).cpu().numpy()
     return out
+
+
+def classifier_of(run: Path, flag: str, device: str) -> tuple[GPTClassifier, Tokenizer, int]:
+    """The classifier of a run of train.classify, its tokenizer, and how many tokens of a text it reads.
+
+    UsageError, which begins with `flag`, says what is missing or broken.
+    """
+    try:
+        model = load_classifier(latest_weights(run)).to(device)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise UsageError(f"{flag} {run}: {error}") from None
+    limit = json.loads(Run.config_text(run)).get("max_length") or model.config.context_length
+    return model, tokenizer_of(run, flag), limit
 
 
 def tokenizer_of(folder: Path, flag: str) -> Tokenizer:
@@ -82,12 +99,7 @@ def predict(argv: Sequence[str]) -> None:
     ask = parse(Question, argv, {"ask": Question()}, "ask", "classify predict", does, words="texts")
     if ask.run is None:
         raise UsageError("--run is missing: name the folder of a run of train.classify")
-    try:
-        model = load_classifier(latest_weights(ask.run)).to(ask.device)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise UsageError(f"--run {ask.run}: {error}") from None
-    tokenizer = tokenizer_of(ask.run, "--run")
-    limit = json.loads(Run.config_text(ask.run)).get("max_length") or model.config.context_length
+    model, tokenizer, limit = classifier_of(ask.run, "--run", ask.device)
     for text, where in _questions(ask):
         ids = shortened(encode(tokenizer, [Example("", text, where)]), limit, "given")
         scores = F.softmax(tl.from_numpy(logits(model, ids, tokenizer.eot_id or 0)), dim=1)[0]

@@ -36,7 +36,9 @@ from train.tuning import Tuning
 
 @dataclass(frozen=True)
 class Config(Tuning, Start, Recipe):
-    data: Path | None = option(None, "texts with labels: label<TAB>text in .tsv, a header in .csv, objects in .jsonl")
+    data: Path | None = option(
+        None, "texts with labels: label<TAB>text in .tsv, a header in .csv, objects in .jsonl; or sms-spam"
+    )
     val_data: Path | None = option(None, "a file of its own for validation, with --test-data")
     test_data: Path | None = option(None, "a file of its own for the test; then --data is not split")
     balance: bool = option(True, "take only as many texts of each class as the rarest has")
@@ -108,7 +110,7 @@ def main(argv: Sequence[str]) -> None:
     default = "finetune" if any(word.partition("=")[0] == "--start" for word in argv) else "scratch"
     config = configured(Config, argv, PRESETS, default, "classify", "Train a GPT to name the class of a text.")
     if config.data is None:
-        raise UsageError("--data is missing: name a file of texts with labels, SMSSpamCollection.tsv say")
+        raise UsageError("--data is missing: name a file of texts with labels, or say --data sms-spam")
     check_device(config.device)
     parts = read_parts(config, config.data)
     classes = classes_of(parts)

@@ -51,6 +51,17 @@ class Confusion:
         lines += [f"{name:{width}}  {p:9.2%}  {r:6.2%}  {f:6.2%}  {n:5,}" for name, p, r, f, n in numbers]
         return "\n".join(lines)
 
+    def matrix(self) -> str:
+        """The counts: a row for each class, a column for each answer."""
+        corner = "class \\ answer"
+        width = max(map(len, (corner, *self.classes)))
+        columns = [max(len(name), len(f"{self.counts.max():,}")) for name in self.classes]
+        rows = [[f"{n:{w},}" for n, w in zip(row, columns)] for row in self.counts]
+        head = [f"{name:>{w}}" for name, w in zip(self.classes, columns)]
+        return "\n".join(
+            f"{name:{width}}  {'  '.join(row)}" for name, row in zip((corner, *self.classes), (head, *rows))
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """As JSON can hold it."""
         columns = {"precision": self.precision, "recall": self.recall, "f1": self.f1, "texts": self.counts.sum(axis=1)}

@@ -9,17 +9,9 @@ from pathlib import Path
 import numpy as np
 
 import tensorlite as tl
+from gpt import datasets
 from gpt.options import UsageError
 from gpt.tokenizer import BPETokenizer, CharacterTokenizer, Tokenizer, WordTokenizer, find_tokenizer
-
-# What the presets train on, and the reader has to bring.
-WHERE_TO_FIND = {
-    "tinyshakespeare.txt": "it is data/tinyshakespeare/input.txt in github.com/karpathy/char-rnn; "
-    "--data names your copy",
-    "the-verdict.txt": "it is ch02/01_main-chapter-code/the-verdict.txt in github.com/rasbt/LLMs-from-scratch; "
-    "--data names your copy",
-    "corpus.txt": "put your text there, or name your files with --data",
-}
 
 
 @dataclass(frozen=True)
@@ -43,12 +35,15 @@ def python_docs() -> str:
 
 
 def read_text(path: Path) -> str:
-    """The text of one UTF-8 file. Raises UsageError if it is missing, a folder, empty or not text."""
+    """The text of one UTF-8 file, or of a data set that gpt/datasets.py knows by this name.
+
+    Raises UsageError if it is missing, a folder, empty or not text.
+    """
+    path = datasets.find(path)
     try:
         raw = path.read_bytes()
     except FileNotFoundError:
-        where = WHERE_TO_FIND.get(path.name, f"looked in {path.resolve().parent}")
-        raise UsageError(f"--data {path}: there is no such file; {where}") from None
+        raise UsageError(f"--data {path}: {datasets.missing(path)}") from None
     except IsADirectoryError:
         raise UsageError(f"--data {path}: this is a folder; name the text files in it, {path}/*.txt say") from None
     except OSError as error:

@@ -37,7 +37,9 @@ class Config(Tuning, Start, Recipe):
     train: Literal["all", "last", "lora"] = option(
         "all", "what learns: all weights, the last blocks with the final norm, or LoRA adapters"
     )
-    data: Path | None = option(None, "instructions as JSON: the book's and Alpaca's form, or chats with messages")
+    data: Path | None = option(
+        None, "instructions as JSON: the book's and Alpaca's form, or chats with messages; or instruct-1100"
+    )
     train_fraction: float = option(0.85, "the first share of the entries, to train on")
     test_fraction: float = option(0.1, "the share after it, for the test; the rest validates")
     template: str = option("book", "how a question is written: book, stanford, phi3 or a JSON file of your own")
@@ -105,7 +107,7 @@ PRESETS = {
 def main(argv: Sequence[str]) -> None:
     config = configured(Config, argv, PRESETS, "small", "instruct", "Teach a GPT to follow instructions.")
     if config.data is None:
-        raise UsageError("--data is missing: name a JSON file of instructions, instruction-data.json say")
+        raise UsageError("--data is missing: name a JSON file of instructions, or say --data instruct-1100")
     check_device(config.device)
     parts = split(read_dialogues(config.data), config.train_fraction, config.test_fraction)
     if (folder := config.resume) is None:

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from gpt.datasets import find
 from gpt.options import UsageError
 from train.corpus import read_text
 
@@ -39,7 +40,7 @@ class Parts:
 
 
 def read_labelled(path: Path) -> list[Example]:
-    """The examples of one file; its ending says how it is written.
+    """The examples of one file, or of a data set by its name; the file's ending says how it is written.
 
     .tsv, .txt     label<TAB>text without a header, a field in quotes where it has a tab or a line break
     .csv           a header that names the columns label and text, among any others
@@ -54,6 +55,7 @@ def read_labelled(path: Path) -> list[Example]:
         ".jsonl": _json_lines,
         ".json": _json_lines,
     }
+    path = find(path)
     if (read := readers.get(path.suffix.lower())) is None:
         raise UsageError(
             f"--data {path}: the name of a labelled file ends in {', '.join(readers)}, which says how it is written"

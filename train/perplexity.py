@@ -24,7 +24,7 @@ from train.corpus import read_text
 
 @dataclass(frozen=True)
 class Config(Trained):
-    data: Path | None = option(None, "UTF-8 text file to judge")
+    data: Path | None = option(None, "UTF-8 text file to judge, or tinyshakespeare, the-verdict")
     stride: int | None = option(None, "tokens from one window to the next; none: as many as a window has")
     batch_size: int = option(8, "windows that are computed at once")
 

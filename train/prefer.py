@@ -42,7 +42,9 @@ class Config(Tuning, Start, Recipe):
     train: Literal["all", "last", "lora"] = option(
         "all", "what learns: all weights, the last blocks with the final norm, or LoRA adapters"
     )
-    data: Path | None = option(None, "JSON entries with instruction, chosen, rejected and, if need be, input")
+    data: Path | None = option(
+        None, "JSON entries with instruction, chosen, rejected and, if need be, input; or preference-1100"
+    )
     train_fraction: float = option(0.85, "the first share of the entries, to train on")
     test_fraction: float = option(0.1, "the share after it, for the test; the rest validates")
     template: str = option("book", "how a question is written: book, stanford, phi3 or a JSON file of your own")
@@ -106,7 +108,10 @@ class Pair:
 def main(argv: Sequence[str]) -> None:
     config = configured(Config, argv, PRESETS, "small", "prefer", "Let a GPT prefer what people prefer.")
     if config.data is None:
-        raise UsageError("--data is missing: name a JSON file of instructions with chosen and rejected answers")
+        raise UsageError(
+            "--data is missing: name a JSON file of instructions with chosen and rejected answers, or say --data "
+            "preference-1100"
+        )
     if config.start is None:
         raise UsageError("--start is missing: name a run of train.instruct, which knows how to answer")
     check_device(config.device)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Literal
 
 import tensorlite as tl
+from gpt.cache import Cache
 from gpt.model import GPT
 from tensorlite import Tensor
 from tensorlite.nn import functional as F
@@ -18,14 +19,17 @@ from train.collate import IGNORED
 Loss = Literal["dpo", "ipo"]
 
 
-def log_probabilities(model: GPT, idx: Tensor, targets: Tensor, average: bool = False) -> Tensor:
+def log_probabilities(
+    model: GPT, idx: Tensor, targets: Tensor, average: bool = False, cache: Cache | None = None
+) -> Tensor:
     """The logarithm of the probability that `model` gives to each row's targets, where these count: (B,).
 
     idx, targets  (B, T), as `collate` makes them with mask_prompt
     average       divide by the number of targets that count, as the book does: long answers then weigh no more
+    cache         what stands before idx in each row
     """
     B, T = targets.shape
-    x = model.hidden(idx).flatten(0, 1)  # (B*T, C)
+    x = model.hidden(idx, cache).flatten(0, 1)  # (B*T, C)
     loss = F.linear_cross_entropy(x, model.lm_head.weight, targets.flatten(), reduction="none", ignore_index=IGNORED)
     total = -loss.view(B, T).sum(dim=1)  # (B,), 0 comes from what does not count
     return total / tl.ne(targets, IGNORED).sum(dim=1) if average else total

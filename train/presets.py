@@ -14,7 +14,9 @@ class Config(Shape, Recipe):
     """Everything that a run depends on. `config.json` in its folder holds it."""
 
     name: str = option("python-docs", "name of the run; it goes to runs/NAME unless --out says otherwise")
-    data: tuple[Path, ...] = option((), "UTF-8 text files to train on; without any, the Python language reference")
+    data: tuple[Path, ...] = option(
+        (), "UTF-8 text files to train on, tinyshakespeare or the-verdict; without any, the Python language reference"
+    )
     tokenizer: str = option(
         "characters", "what a token is: characters, words, bpe, gpt2, or a tokenizer's file or folder"
     )
@@ -44,7 +46,7 @@ PRESETS = {
     "shakespeare-char": replace(
         PYTHON_DOCS,
         name="shakespeare-char",
-        data=(Path("tinyshakespeare.txt"),),
+        data=(Path("tinyshakespeare"),),
         n_embd=128,
         init_std=0.05,
         context_length=64,
@@ -61,7 +63,7 @@ PRESETS = {
     "the-verdict": replace(
         PYTHON_DOCS,
         name="the-verdict",
-        data=(Path("the-verdict.txt"),),
+        data=(Path("the-verdict"),),
         tokenizer="gpt2",
         n_layer=12,
         n_head=12,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,7 +33,9 @@ def picture(path: Path, width: float = 7, height: float = 4) -> Iterator[Axes]:
     if axes.get_legend_handles_labels()[0]:
         axes.legend(frameon=False)
     partial = path.with_suffix(".part.png")
-    figure.savefig(partial)
+    with warnings.catch_warnings():  # on a busy machine it takes long to place a legend, and Matplotlib says so
+        warnings.filterwarnings("ignore", "Creating legend with loc", UserWarning)
+        figure.savefig(partial)
     os.replace(partial, path)
 
 
@@ -105,6 +108,18 @@ def confusion_picture(counts: np.ndarray, classes: Sequence[str], path: Path, ti
                 color = "white" if share[i, j] > 0.5 else "black"
                 axes.text(j, i, f"{counts[i, j]:,}", ha="center", va="center", color=color)
         axes.set(xlabel="answer", ylabel="true class", title=title)
+
+
+def histogram(values: Sequence[float], path: Path, title: str, xlabel: str, edges: Sequence[float]) -> None:
+    """Draw how many values lie between the `edges`, the last of which belongs to the bin before it; and their mean."""
+    with picture(path) as axes:
+        counts, _ = np.histogram(values, list(edges))
+        bars = axes.bar(edges[:-1], counts, np.diff(edges), align="edge", color=TRAINING, edgecolor="white")
+        axes.bar_label(bars, [f"{count:,}" if count else "" for count in counts], color="#666666")
+        mean = float(np.mean(values))
+        axes.axvline(mean, color=VALIDATION, linewidth=2, label=f"mean {mean:.2f}")
+        axes.set_xticks(edges)
+        axes.set(xlabel=xlabel, ylabel="answers", title=title)
 
 
 def _line(axes: Axes, metrics: Metrics, name: str, label: str, color: str, **style: Any) -> list[tuple[int, float]]:

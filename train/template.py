@@ -55,15 +55,15 @@ class Template:
 
     def _opening(self, turn: Turn, system: str) -> str:
         if system:
-            return _filled(self.system, system=system)
+            return filled(self.system, system=system)
         return self.opening_with_input if turn.input else self.opening
 
     def _prompt(self, turn: Turn) -> str:
         form = self.prompt_with_input if turn.input else self.prompt
-        return _filled(form, instruction=turn.instruction, input=turn.input)
+        return filled(form, instruction=turn.instruction, input=turn.input)
 
 
-def _filled(form: str, **values: str) -> str:
+def filled(form: str, **values: str) -> str:
     """All at once, so that braces in the values are left alone."""
     return re.sub("|".join(f"{{{name}}}" for name in values), lambda match: values[match[0][1:-1]], form)
 

@@ -16,6 +16,7 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any, Literal
 
+from gpt.datasets import find
 from gpt.options import UsageError, command, option, parse, run
 from gpt.tokenizer import END_OF_TEXT, BPETokenizer, Tokenizer, find_tokenizer
 from gpt.tokenizer.bpe import GPT2_PATTERN
@@ -26,7 +27,9 @@ _WHICH = "gpt2, a file that train wrote, or a folder with vocab.json and merges.
 
 @dataclass(frozen=True)
 class Train:
-    data: tuple[Path, ...] = option((), "UTF-8 text files to learn from")
+    data: tuple[Path, ...] = option(
+        (), "UTF-8 text files to learn from, or names of data sets: tinyshakespeare, the-verdict"
+    )
     vocab_size: int = option(4096, "tokens: the 256 bytes, those learned, and the special ones")
     special_tokens: tuple[str, ...] = option((END_OF_TEXT,), "tokens that are marks and no text")
     min_frequency: int = option(2, "a pair must occur so often to become a token")
@@ -66,7 +69,7 @@ def train(config: Train) -> None:
         raise UsageError("--data is missing: name the text files to learn from")
     if config.out.exists() and not config.overwrite:
         raise UsageError(f"--out {config.out} exists; choose another name, or --overwrite it")
-    texts = [_read(path, "--data") for path in config.data]
+    texts = [_read(find(path), "--data") for path in config.data]
     start = time.perf_counter()
     tokenizer = BPETokenizer.train(
         texts, config.vocab_size, config.special_tokens, config.pattern, config.min_frequency, progress=True

@@ -1,9 +1,9 @@
 """GPT-2 from the Hugging Face hub, through huggingface_hub: its cache, its progress bars, its offline mode."""
 
 import re
-from hashlib import sha256
 from pathlib import Path
 
+from gpt.download import digest
 from gpt.weights.hub import CONFIG, WEIGHTS
 
 REPOSITORIES = {name: f"openai-community/{name}" for name in ("gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl")}
@@ -55,12 +55,5 @@ def download(name: str) -> Path:
 def check_sum(path: Path) -> None:
     """ValueError if a file in the hub's cache is not what its name there says: for large files, the SHA-256."""
     blob = path.resolve()
-    if re.fullmatch("[0-9a-f]{64}", blob.name):
-        with blob.open("rb") as file:
-            digest = sha256()
-            while piece := file.read(1 << 20):
-                digest.update(piece)
-        if digest.hexdigest() != blob.name:
-            raise ValueError(
-                f"{path} arrived damaged: its SHA-256 is {digest.hexdigest()}; delete {blob}, and try again"
-            )
+    if re.fullmatch("[0-9a-f]{64}", blob.name) and (found := digest(path)) != blob.name:
+        raise ValueError(f"{path} arrived damaged: its SHA-256 is {found}; delete {blob}, and try again")
