@@ -17,6 +17,7 @@ nanoGPT for the last stage.
 """
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import tensorlite as tl
@@ -104,7 +105,8 @@ class MultiHeadAttention(nn.Module):
     c_proj  (C, C)
 
     The (T, T) scores and the mask are never in memory as a whole where there is a kernel for it. With a cache
-    (gpt/cache.py) the tokens look at those that it holds, too.
+    (gpt/cache.py) the tokens look at those that it holds, too. With lengths the tokens are those of several texts, end
+    to end, and each looks at its own text alone.
     """
 
     def __init__(self, n_embd: int, n_head: int, dropout: float = 0.0, bias: bool = True, qkv_bias: bool = True):
@@ -114,13 +116,22 @@ class MultiHeadAttention(nn.Module):
         self.c_attn = nn.Linear(n_embd, 3 * n_embd, bias=qkv_bias)
         self.c_proj = nn.Linear(n_embd, n_embd, bias=bias)
 
-    def forward(self, x: Tensor, cache: "LayerCache | None" = None) -> Tensor:  # (B, T, C) -> (B, T, C)
+    def forward(
+        self, x: Tensor, cache: "LayerCache | None" = None, lengths: Sequence[int] | None = None
+    ) -> Tensor:  # (B, T, C) -> (B, T, C)
         B, T, C = x.shape
         heads = self.c_attn(x).view(B, T, 3 * self.n_head, C // self.n_head).transpose(1, 2)  # (B, 3 nh, T, hs)
+        if lengths is None:
+            y = self._attend(heads, cache)  # (B, nh, T, hs)
+        else:  # a mask would have T x T scores computed, most of them to be thrown away
+            y = tl.cat([self._attend(text) for text in heads.split(lengths, dim=2)], dim=2)  # (1, nh, T, hs)
+        return self.c_proj(y.transpose(1, 2).reshape(B, T, C))
+
+    def _attend(self, heads: Tensor, cache: "LayerCache | None" = None) -> Tensor:
+        """(B, 3 nh, T, hs) -> (B, nh, T, hs)"""
         q, k, v = heads.split(self.n_head, dim=1)  # (B, nh, T, hs) each
         dropout_p = self.dropout if self.training else 0.0
         mask, is_causal = None, True
         if cache is not None:
             k, v, mask, is_causal = cache.append(k, v)  # (B, nh, S + T, hs) each; see there for the mask
-        y = F.scaled_dot_product_attention(q, k, v, mask, dropout_p, is_causal)  # (B, nh, T, hs)
-        return self.c_proj(y.transpose(1, 2).reshape(B, T, C))
+        return F.scaled_dot_product_attention(q, k, v, mask, dropout_p, is_causal)

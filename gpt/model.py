@@ -14,9 +14,13 @@ chapter 4.
 """
 
 import math
+from collections.abc import Sequence
 from os import PathLike
 from typing import Any
 
+import numpy as np
+
+import tensorlite as tl
 from gpt.attention import MultiHeadAttention
 from gpt.cache import Cache, LayerCache
 from gpt.config import GPTConfig
@@ -51,8 +55,10 @@ class Block(nn.Module):
         self.mlp = MLP(config)
         self.drop = nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor, cache: LayerCache | None = None) -> Tensor:  # (B, T, C) -> (B, T, C)
-        x = x + self.drop(self.attn(self.ln_1(x), cache))  # (B, T, C)
+    def forward(
+        self, x: Tensor, cache: LayerCache | None = None, lengths: Sequence[int] | None = None
+    ) -> Tensor:  # (B, T, C) -> (B, T, C)
+        x = x + self.drop(self.attn(self.ln_1(x), cache, lengths))  # (B, T, C)
         return x + self.drop(self.mlp(self.ln_2(x)))  # (B, T, C)
 
 
@@ -117,28 +123,47 @@ class GPT(nn.Module):
         logits = self.lm_head(x)  # (B, T, V)
         return logits, F.cross_entropy(logits.flatten(0, 1), targets.flatten())
 
-    def loss(self, idx: Tensor, targets: Tensor) -> Tensor:
-        """The loss alone, which is all that training needs: the logits are not kept."""
-        x = self.hidden(idx).flatten(0, 1)  # (B*T, C)
+    def loss(self, idx: Tensor, targets: Tensor, lengths: Sequence[int] | None = None) -> Tensor:
+        """The loss alone, which is all that training needs: the logits are not kept. `lengths` as in `hidden`."""
+        x = self.hidden(idx, lengths=lengths).flatten(0, 1)  # (B*T, C)
         return F.linear_cross_entropy(x, self.lm_head.weight, targets.flatten())
 
-    def hidden(self, idx: Tensor, cache: Cache | None = None) -> Tensor:
+    def hidden(self, idx: Tensor, cache: Cache | None = None, lengths: Sequence[int] | None = None) -> Tensor:
         """What the model makes of each token: (B, T) ids -> (B, T, C), which the head turns into logits.
 
-        With a cache, idx are the next T tokens after those that it holds.
+        With a cache, idx are the next T tokens after those that it holds. With lengths, idx is one row, (1, T), of
+        texts of these lengths end to end: none sees another, positions begin anew in each, and each may be as long as
+        the context. That is what a batch padded to a common length would compute, without the padding.
         """
+        if lengths is None:
+            self._check_length(idx)
+            places = self.wpe.weight[slice(idx.shape[1]) if cache is None else cache.extend(*idx.shape)]
+        else:
+            self._check_lengths(idx, cache, lengths)
+            places = self.wpe(tl.from_numpy(np.concatenate([np.arange(n) for n in lengths])).to(idx.device))
+        x = self.wte(idx)  # (B, T, C)
+        x = self.drop(x + places)  # (B, T, C) + (T, C): position t is row t of wpe
+        for i, block in enumerate(self.h):
+            x = block(x, None if cache is None else cache.layers[i], lengths)  # (B, T, C)
+        return self.ln_f(x)  # (B, T, C)
+
+    def _check_length(self, idx: Tensor) -> None:
         longest = self.config.context_length
         if idx.ndim != 2 or not 1 <= idx.shape[1] <= longest:
             raise ValueError(
                 f"GPT expects token ids of shape (B, T), with T from 1 to its context_length of {longest}, got "
                 f"{idx.shape}; idx[:, -{longest}:] are the last that fit"
             )
-        x = self.wte(idx)  # (B, T, C)
-        positions = slice(idx.shape[1]) if cache is None else cache.extend(*idx.shape)
-        x = self.drop(x + self.wpe.weight[positions])  # (B, T, C) + (T, C): position t is row t
-        for i, block in enumerate(self.h):
-            x = block(x, None if cache is None else cache.layers[i])  # (B, T, C)
-        return self.ln_f(x)  # (B, T, C)
+
+    def _check_lengths(self, idx: Tensor, cache: Cache | None, lengths: Sequence[int]) -> None:
+        longest = self.config.context_length
+        if cache is not None:
+            raise ValueError("GPT reads several texts end to end without a cache; leave out cache or lengths")
+        if not len(lengths) or not 1 <= min(lengths) <= max(lengths) <= longest or idx.shape != (1, sum(lengths)):
+            raise ValueError(
+                f"GPT expects texts of 1 to {longest} tokens end to end in one row, (1, {sum(lengths)}) token ids for "
+                f"the lengths {list(lengths)}, got {idx.shape}"
+            )
 
     def num_parameters(self, non_embedding: bool = False) -> int:
         """How many numbers the model learns; `non_embedding`: without the tables that are only looked up in.

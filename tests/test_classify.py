@@ -12,10 +12,10 @@ from gpt.checkpoint import latest_weights, load_model
 from gpt.classifier import load_classifier
 from gpt.lora import adapters
 from gpt.options import UsageError
-from train import classify, pretrain
+from train import classify, instruct, pretrain
 from train.batching import LengthBuckets, by_length, pad
 from train.confusion import Confusion
-from train.labelled import balanced, classes_of, read_labelled, split
+from train.labelled import Parts, balanced, classes_of, read_labelled, split
 
 SMALL = "--n-layer 1 --n-head 2 --n-embd 16 --batch-size 8 --epochs 8 --warmup 2 --lr 0.01 --eval-every 8".split()
 SMALL += ["--tokenizer", "words"]
@@ -212,6 +212,26 @@ def test_from_a_pretrained_run(data, train, tmp_path, capsys):
     assert "up to 3 of a text are read" in printed
 
 
+def test_a_class_that_a_part_has_no_text_of_is_named(tmp_path, capsys):
+    (tmp_path / "a.tsv").write_text("red\trose\n" * 20 + "blue\tsky\n" * 2)
+    red, blue = (read_labelled(tmp_path / "a.tsv")[at] for at in (slice(20), slice(20, 22)))
+    assert classes_of(Parts(red + blue, red + blue, red)) == ("blue", "red")
+    assert capsys.readouterr().err == "the test part has no text of blue: figures of it say nothing\n"
+
+
+def test_tokens_that_are_learned_or_brought_along(train, data, tmp_path, fails):
+    run, printed = train("a", "--steps", "2", "--tokenizer", "bpe", "--vocab-size", "270")
+    assert "bpe, 270 different" in printed
+    again, printed = train("b", "--steps", "2", "--tokenizer", str(run / "tokenizer.json"))
+    assert "bpe, 270 different" in printed
+    assert (again / "tokenizer.json").read_text() == (run / "tokenizer.json").read_text()
+    assert weights(again) == weights(run)
+    refused = partial(fails, classify.main, "classify", "--data", data, "--out", tmp_path / "c", "--tokenizer")
+    assert "--tokenizer llama: " in refused("llama")
+    assert "--tokenizer bpe: " in refused("bpe", "--vocab-size", "20")
+    assert not (tmp_path / "c").exists()
+
+
 def test_files_of_their_own_and_three_classes(tmp_path, capsys):
     words = {"red": "rose", "green": "leaf", "blue": "sky"}
     for name, times in (("train", 20), ("val", 3), ("test", 4)):
@@ -295,3 +315,5 @@ def test_bad_input_is_one_line_that_says_what_to_do(tmp_path, data, train, fails
     capsys.readouterr()
     assert "holds no classifier" in asked("--run", tmp_path / "gpt", "text")
     assert "holds a classifier, which writes no text" in refused(*ok, "--start", run)
+    assert "is it a run of train.classify? " in refused("--resume", tmp_path / "gpt")
+    assert "is it a run of train.instruct? " in fails(instruct.main, "instruct", "--resume", run)

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 import tensorlite as tl
+from gpt.cache import Cache
 from gpt.config import PRESETS, GPTConfig
 from gpt.model import GPT
 from tensorlite import nn, optim
+from train.batching import pad
 
 TINY = PRESETS["tiny"]
 VARIANTS = {
@@ -369,3 +371,31 @@ def test_a_configuration_of_other_fields():
     del values["context_length"]
     with pytest.raises(ValueError, match=r"unknown here: \['block_size'\], missing: \['context_length'\]"):
         GPTConfig.from_dict(values)
+
+
+def test_texts_end_to_end_are_read_as_if_alone():
+    """In float64 the hidden vectors, the loss and every gradient are those of the same texts with padding."""
+    tl.manual_seed(0)
+    model = GPT(replace(PRESETS["tiny"], context_length=8, bias=True, qkv_bias=True)).to(tl.float64)
+    lengths, size = [3, 8, 1, 5, 8], model.config.vocab_size
+    texts = [tl.randint(0, size, (1, n)) for n in lengths]
+    targets = [tl.randint(0, size, (1, n)) for n in lengths]
+    packed = model.hidden(tl.cat(texts, dim=1), lengths=lengths)  # (1, 25, C), longer than the context
+    for text, read in zip(texts, packed.split(lengths, dim=1)):
+        np.testing.assert_allclose(read.detach().numpy(), model.hidden(text).detach().numpy(), rtol=0, atol=1e-12)
+    model.loss(tl.cat(texts, dim=1), tl.cat(targets, dim=1), lengths).backward()
+    found = {name: p.grad.numpy().copy() for name, p in model.named_parameters()}
+    model.zero_grad()
+    ids, answers = (pad([x[0].numpy() for x in some], value) for some, value in ((texts, 0), (targets, -100)))
+    model.loss(tl.from_numpy(ids), tl.from_numpy(answers)).backward()  # (5, 8)
+    for name, parameter in model.named_parameters():
+        np.testing.assert_allclose(found[name], parameter.grad.numpy(), rtol=0, atol=1e-12, err_msg=name)
+
+
+def test_lengths_that_do_not_fit_are_refused():
+    model = GPT(replace(PRESETS["tiny"], context_length=8))
+    for shape, lengths in (((1, 9), [3, 5]), ((2, 4), [4]), ((1, 9), [9]), ((1, 3), [3, 0]), ((1, 1), [])):
+        with pytest.raises(ValueError, match="expects texts of 1 to 8 tokens end to end in one row"):
+            model.hidden(tl.zeros(shape, dtype=tl.int64), lengths=lengths)
+    with tl.no_grad(), pytest.raises(ValueError, match="without a cache; leave out cache or lengths"):
+        model.hidden(tl.zeros((1, 3), dtype=tl.int64), Cache(model, 1, 3), [3])

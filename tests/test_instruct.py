@@ -1,6 +1,7 @@
 """Instruction tuning: the book's tokens and templates to the bit, what counts in the loss, runs, and bad input."""
 
 import json
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -8,11 +9,13 @@ import pytest
 
 import tensorlite as tl
 from gpt.checkpoint import latest_weights, load_model
+from gpt.config import PRESETS
+from gpt.model import GPT
 from gpt.options import UsageError
 from gpt.tokenizer import GPT2Tokenizer, WordTokenizer
 from tensorlite.nn import functional as F
 from train import instruct
-from train.collate import Sample, collate, encode, fitting
+from train.collate import Sample, collate, encode, fitting, pack
 from train.instructions import Dialogue, Turn, read_dialogues, split
 from train.template import TEMPLATES, Template, template_named
 
@@ -74,6 +77,34 @@ def test_what_does_not_count_has_no_gradient_at_all():
     counted = targets.flatten().numpy() != -100
     assert not x.grad.numpy()[~counted].any()
     assert x.grad.numpy()[counted].all()
+
+
+def test_packed_samples_are_the_same_without_padding():
+    samples = [sample(0, 1, 2, 3, answer=[2, 3]), sample(5, 6, answer=[6]), sample(7, 8, 9)]
+    inputs, targets, lengths = pack(samples, 99)
+    assert inputs.tolist() == [[0, 1, 2, 3, 5, 6, 7, 8, 9]] and lengths == [4, 2, 3]
+    assert targets.tolist() == [[1, 2, 3, 99, 6, 99, 8, 9, 99]]
+    inputs, targets, lengths = pack(samples, 99, mask_prompt=True, longest=2)
+    assert inputs.tolist() == [[0, 1, 5, 6, 7, 8]] and lengths == [2, 2, 2]
+    assert targets.tolist() == [[-100, 2, 6, 99, -100, -100]]
+
+
+@pytest.mark.parametrize("mask_prompt", [False, True])
+def test_a_packed_batch_has_the_loss_and_the_gradients_of_a_padded_one(mask_prompt):
+    tl.manual_seed(0)
+    model = GPT(replace(PRESETS["tiny"], vocab_size=50, context_length=16))
+    rng = np.random.default_rng(0)
+    samples = [Sample(rng.integers(0, 49, n), np.arange(n) > n // 2) for n in (3, 15, 7, 20, 9)]
+    losses, gradients = [], []
+    for form in (collate, pack):
+        loss = instruct.batch_loss(model, form(samples, 49, mask_prompt, 16))
+        loss.backward()
+        losses.append(loss.item())
+        gradients.append([p.grad.numpy().copy() for p in model.parameters()])
+        model.zero_grad()
+    assert losses[1] == pytest.approx(losses[0], abs=1e-6)
+    for padded, packed in zip(*gradients):
+        np.testing.assert_allclose(packed, padded, rtol=0, atol=1e-6)
 
 
 def test_the_books_tokens(data_dir, gpt2_vocabulary):
@@ -205,7 +236,13 @@ def test_a_run_learns_and_answers_the_test_part(train, data):
 
 
 @pytest.mark.parametrize(
-    "flags", [["--dropout", "0.1", "--mask-prompt"], ["--train", "lora", "--lora-rank", "2"], ["--train", "last"]]
+    "flags",
+    [
+        ["--dropout", "0.1", "--mask-prompt"],
+        ["--dropout", "0.1", "--pack", "--no-bucket"],
+        ["--train", "lora", "--lora-rank", "2"],
+        ["--train", "last"],
+    ],
 )
 def test_a_resumed_run_has_the_bits_of_an_uninterrupted_one(train, flags):
     both = ["--schedule", "constant", "--responses", "0", *flags]
@@ -214,6 +251,15 @@ def test_a_resumed_run_has_the_bits_of_an_uninterrupted_one(train, flags):
     instruct.main(["--resume", str(part), "--steps", "7"])
     a, b = (load_model(latest_weights(run)).state_dict() for run in (whole, part))
     assert all(np.array_equal(a[name].numpy(), b[name].numpy()) for name in a)
+
+
+def test_a_packed_run_learns_what_a_padded_one_learns(train):
+    """The same batches: sums in another order are all that differs."""
+    runs = [train(name, "--responses", "0", "--steps", "4", *flags) for name, flags in (("a", []), ("b", ["--pack"]))]
+    assert "and 0.0% padding" in runs[1][1]
+    a, b = (load_model(latest_weights(run)).state_dict() for run, _ in runs)
+    for name in a:
+        np.testing.assert_allclose(b[name].numpy(), a[name].numpy(), rtol=0, atol=1e-4, err_msg=name)
 
 
 def test_bad_input_is_one_line_that_says_what_to_do(tmp_path, data, fails):

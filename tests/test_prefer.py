@@ -20,8 +20,7 @@ from train.preference import log_probabilities, preference_loss
 SMALL = "--n-layer 1 --n-head 2 --n-embd 16 --context-length 64 --batch-size 4 --warmup 2 --eval-every 5".split()
 
 
-@pytest.fixture
-def data(tmp_path):
+def write_pairs(path):
     """What is chosen ends politely."""
     things = [(a, b) for a in "red green blue grey".split() for b in "cat dog cow hen fox".split()]
     entries = [
@@ -31,23 +30,28 @@ def data(tmp_path):
     ]  # fmt: skip
     for entry in entries[::2]:
         entry["output"] = entry["rejected"]
-    path = tmp_path / "data.json"
     path.write_text(json.dumps(entries))
     return path
 
 
 @pytest.fixture
-def start(data, tmp_path, capsys):
+def data(tmp_path):
+    return write_pairs(tmp_path / "data.json")
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("start")
     flags = "--tokenizer words --epochs 2 --lr 0.01 --responses 0".split()
-    instruct.main([*SMALL, *flags, "--data", str(data), "--out", str(tmp_path / "start")])
-    capsys.readouterr()
-    return tmp_path / "start"
+    data = write_pairs(folder / "data.json")
+    instruct.main([*SMALL, *flags, "--data", str(data), "--out", str(folder / "run")])
+    return folder / "run"
 
 
 @pytest.fixture
 def train(start, data, tmp_path, capsys):
     def run(out, *flags):
-        both = "--batch-size 4 --epochs 4 --lr 0.003 --eval-every 5 --warmup 1".split()
+        both = "--batch-size 4 --epochs 4 --lr 0.003 --eval-every 10 --warmup 1".split()
         prefer.main([*both, "--start", str(start), "--data", str(data), "--out", str(tmp_path / out), *flags])
         return tmp_path / out, capsys.readouterr().out
 
@@ -65,8 +69,8 @@ def test_the_loss_has_the_slopes_of_differences(options):
     check.gradients(lambda c, r: preference_loss(c, r, **options), (chosen, rejected))
 
 
-@pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_loss_and_gradients_are_those_of_pytorch(smoothing):
+@pytest.mark.parametrize("kind, smoothing", [("dpo", 0.0), ("dpo", 0.1), ("ipo", 0.0)])
+def test_loss_and_gradients_are_those_of_pytorch(kind, smoothing):
     torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'tensorlite[oracle]'")
     rng = np.random.default_rng(0)
     logits, reference = rng.normal(size=(2, 4, 6, 9)).astype(np.float32)  # (4, 6, 9): two chosen, then two rejected
@@ -79,8 +83,9 @@ def test_loss_and_gradients_are_those_of_pytorch(smoothing):
 
     policy = torch.tensor(logits, requires_grad=True)
     h = answer(policy) - answer(torch.tensor(reference))
-    theirs = 0.5 * (h[:2] - h[2:])
-    theirs = -(1 - smoothing) * torch.log(torch.sigmoid(theirs)) - smoothing * torch.log(torch.sigmoid(-theirs))
+    h = h[:2] - h[2:]
+    right, wrong = torch.log(torch.sigmoid(0.5 * h)), torch.log(torch.sigmoid(-0.5 * h))
+    theirs = (h - 1 / (2 * 0.5)) ** 2 if kind == "ipo" else -(1 - smoothing) * right - smoothing * wrong
     theirs.mean().backward()
 
     class Head:  # a model that says the logits
@@ -96,9 +101,9 @@ def test_loss_and_gradients_are_those_of_pytorch(smoothing):
     ours = tl.tensor(logits, requires_grad=True)
     gained = log_probabilities(Head(ours), None, tl.from_numpy(targets))
     gained = gained - log_probabilities(Head(tl.tensor(reference)), None, tl.from_numpy(targets))
-    loss = preference_loss(gained[:2], gained[2:], 0.5, smoothing)
+    loss = preference_loss(gained[:2], gained[2:], 0.5, smoothing, kind)
     loss.backward()
-    assert loss.item() == pytest.approx(theirs.mean().item(), abs=1e-6)
+    assert loss.item() == pytest.approx(theirs.mean().item(), rel=1e-6, abs=1e-6)
     np.testing.assert_allclose(ours.grad.numpy(), policy.grad.numpy(), rtol=0, atol=1e-6)
 
 

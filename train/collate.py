@@ -64,6 +64,16 @@ def fitting(samples: Iterable[Sample], limit: int, name: str) -> list[Sample]:
     return kept
 
 
+def pack(
+    samples: Sequence[Sample], end: int, mask_prompt: bool = False, longest: int | None = None
+) -> tuple[tl.Tensor, tl.Tensor, list[int]]:
+    """What `collate` gives, without padding: inputs and targets, (1, T) int64 each, of all samples end to end, and how
+    long each is, from which the model knows where one ends."""
+    alone = [collate([sample], end, mask_prompt, longest) for sample in samples]  # (1, t) each
+    inputs, targets = (tl.cat(parts, dim=1) for parts in zip(*alone, strict=True))  # (1, T)
+    return inputs, targets, [part.shape[1] for part, _ in alone]
+
+
 def collate(
     samples: Sequence[Sample], end: int, mask_prompt: bool = False, longest: int | None = None
 ) -> tuple[tl.Tensor, tl.Tensor]:

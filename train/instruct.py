@@ -21,7 +21,7 @@ from gpt.tokenizer import Tokenizer
 from train import checkpoint, tuning
 from train.ask import tokenizer_of
 from train.batching import LengthBuckets, by_length
-from train.collate import IGNORED, Sample, collate, encode, fitting
+from train.collate import IGNORED, Sample, collate, encode, fitting, pack
 from train.instructions import Dialogue, read_dialogues, split
 from train.loop import Loop, Task
 from train.recipe import Recipe, check_device, configured
@@ -30,6 +30,8 @@ from train.run import Run, unused
 from train.start import Start, start
 from train.template import Template, template_named
 from train.tuning import Tuning
+
+Batch = tuple[tl.Tensor, tl.Tensor] | tuple[tl.Tensor, tl.Tensor, list[int]]  # of `collate`, or of `pack`
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class Config(Tuning, Start, Recipe):
     template: str = option("book", "how a question is written: book, stanford, phi3 or a JSON file of your own")
     mask_prompt: bool = option(False, "learn the answers only, not the questions")
     bucket: bool = option(True, "put texts of like length into a batch, which spares padding")
+    pack: bool = option(False, "put the texts of a batch end to end, none seeing another, which needs no padding")
     max_new_tokens: int = option(128, "tokens of a response, at most")
     temperature: float = option(0.0, "how bold a response is; 0 takes the likeliest token each time")
     responses: int | None = option(None, "so many of the test part are answered at the end; none: all")
@@ -145,16 +148,19 @@ def train(
         for name, part in names.items()
     }
 
-    def batch(some: Sequence[Sample]) -> tuple[tl.Tensor, tl.Tensor]:
+    def batch(some: Sequence[Sample]) -> Batch:
         return collate(some, end, config.mask_prompt, longest)
 
+    def training(some: Sequence[Sample]) -> Batch:
+        return pack(some, end, config.mask_prompt, longest) if config.pack else batch(some)
+
     generator = tl.Generator().manual_seed(config.seed)
-    lengths = [len(sample) for sample in samples["training"]]
+    lengths = [min(len(sample), longest) for sample in samples["training"]]
     pool = 16 if config.bucket else 1
     loader = tl.data.DataLoader(
         samples["training"],
         batch_sampler=LengthBuckets(lengths, config.batch_size, generator, pool),
-        collate_fn=batch,
+        collate_fn=training,
         generator=generator,
     )
 
@@ -165,7 +171,7 @@ def train(
     task = Task(
         model,
         loader,
-        loss=lambda pair: model.loss(*(ids.to(config.device) for ids in pair)),
+        loss=lambda some: batch_loss(model, some),
         count=_counting,
         evaluate=evaluate,
         write=tuning.writer(model, config, save_model),
@@ -173,7 +179,7 @@ def train(
     loop = Loop(task, config, out, state)
     learning = sum(p.numel() for p in model.parameters() if p.requires_grad)
     real = sum(lengths)
-    read = sum(pair[0].numel() for pair in map(batch, _epoch(samples["training"], config, pool)))
+    read = sum(pair[0].numel() for pair in map(training, _epoch(samples["training"], config, pool)))
     print(f"data      {config.data}: {', '.join(f'{len(part):,} {name}' for name, part in names.items())}")
     print(f"tokens    {real:,} to train on, and {1 - real / read:.1%} padding beside them")
     print(f"model     {config.start or 'random weights'}: {model.num_parameters():,} parameters, {learning:,} learn")
@@ -221,20 +227,26 @@ def respond(model: GPT, tokenizer: Tokenizer, template: Template, dialogue: Dial
     return text.removesuffix(template.end).strip()
 
 
+def batch_loss(model: GPT, batch: Batch) -> tl.Tensor:
+    """The mean loss of a batch, padded or packed."""
+    ids, targets, *lengths = batch
+    device = model.wte.weight.device
+    return model.loss(ids.to(device), targets.to(device), *lengths)
+
+
 @tl.no_grad()
-def mean_loss(model: GPT, batches: Sequence[tuple[tl.Tensor, tl.Tensor]]) -> float:
+def mean_loss(model: GPT, batches: Sequence[Batch]) -> float:
     """The loss per token that counts."""
     total, tokens = 0.0, 0
     with evaluating(model):
         for pair in batches:
             count = _counting(pair)
-            ids, targets = (x.to(model.wte.weight.device) for x in pair)
-            total += model.loss(ids, targets).item() * count
+            total += batch_loss(model, pair).item() * count
             tokens += count
     return total / tokens
 
 
-def _counting(pair: tuple[tl.Tensor, tl.Tensor]) -> int:
+def _counting(pair: Batch) -> int:
     """How many targets count."""
     return int((pair[1].numpy() != IGNORED).sum())
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -149,7 +150,7 @@ def _draw(among: int, size: int, seed: int) -> list[int]:
 
 def classes_of(parts: Parts) -> tuple[str, ...]:
     """The labels of the training part, sorted. Raises UsageError if there is but one, if a part is empty, or has a
-    label that is never trained on."""
+    label that is never trained on; says on stderr of which classes another part has no text."""
     for name, part in (("training", parts.train), ("validation", parts.val), ("test", parts.test)):
         if not part:
             raise UsageError(f"the {name} part has no example; give more data or other fractions")
@@ -166,4 +167,7 @@ def classes_of(parts: Parts) -> tuple[str, ...]:
     for label, _, where in (*parts.val, *parts.test):
         if label not in classes:
             raise UsageError(f"{where}: the label {label!r} is never seen in training, which has {', '.join(classes)}")
+    for name, part in (("validation", parts.val), ("test", parts.test)):
+        if absent := [label for label in classes if all(example.label != label for example in part)]:
+            print(f"the {name} part has no text of {', '.join(absent)}: figures of it say nothing", file=sys.stderr)
     return tuple(classes)

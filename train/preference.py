@@ -19,19 +19,25 @@ from train.collate import IGNORED
 Loss = Literal["dpo", "ipo"]
 
 
+def token_log_probabilities(model: GPT, idx: Tensor, targets: Tensor, cache: Cache | None = None) -> Tensor:
+    """The logarithm of the probability that `model` gives to each target, (B, T); 0 where a target does not count.
+
+    idx, targets  (B, T), as `collate` makes them with mask_prompt
+    cache         what stands before idx in each row
+    """
+    x = model.hidden(idx, cache).flatten(0, 1)  # (B*T, C)
+    loss = F.linear_cross_entropy(x, model.lm_head.weight, targets.flatten(), reduction="none", ignore_index=IGNORED)
+    return -loss.view(*targets.shape)
+
+
 def log_probabilities(
     model: GPT, idx: Tensor, targets: Tensor, average: bool = False, cache: Cache | None = None
 ) -> Tensor:
     """The logarithm of the probability that `model` gives to each row's targets, where these count: (B,).
 
-    idx, targets  (B, T), as `collate` makes them with mask_prompt
-    average       divide by the number of targets that count, as the book does: long answers then weigh no more
-    cache         what stands before idx in each row
+    average  divide by the number of targets that count, as the book does: long answers then weigh no more
     """
-    B, T = targets.shape
-    x = model.hidden(idx, cache).flatten(0, 1)  # (B*T, C)
-    loss = F.linear_cross_entropy(x, model.lm_head.weight, targets.flatten(), reduction="none", ignore_index=IGNORED)
-    total = -loss.view(B, T).sum(dim=1)  # (B,), 0 comes from what does not count
+    total = token_log_probabilities(model, idx, targets, cache).sum(dim=1)  # (B,)
     return total / tl.ne(targets, IGNORED).sum(dim=1) if average else total
 
 

@@ -96,7 +96,11 @@ def configured(
         return asked
     if "--preset" in argv:
         raise UsageError("--resume takes its configuration from the run; leave out --preset")
-    saved = from_json(config, Run.config_text(folder), f"{folder}/config.json")
+    text = Run.config_text(folder)
+    try:
+        saved = from_json(config, text, f"{folder}/config.json")
+    except UsageError as error:
+        raise UsageError(f"--resume {folder}: is it a run of train.{prog}? {error}") from None
     asked = parse(config, argv, {"saved": saved}, "saved", prog, description)
     changed = [f.name for f in fields(config) if getattr(saved, f.name) != getattr(asked, f.name)]
     if refused := [name for name in changed if name not in config.MAY_CHANGE]:
