@@ -57,11 +57,13 @@ def serve(chat: Chat, config: Config) -> None:
         address = f"http://{HOST}:{listener.getsockname()[1]}"
         print(f"page      {address}\nAPI       {address}/v1, model {name}\nCtrl-C ends it", flush=True)
         settings = uvicorn.Config(
-            application(chat, limits, config.max_in_flight), log_level="warning", lifespan="off", server_header=False,
+            application(chat, limits, config.max_in_flight, lambda: server.should_exit),
+            log_level="warning", lifespan="off", server_header=False,
             timeout_graceful_shutdown=1,
         )  # fmt: skip
+        server = uvicorn.Server(settings)
         with suppress(KeyboardInterrupt):
-            uvicorn.Server(settings).run(sockets=[listener])
+            server.run(sockets=[listener])
 
 
 def listening(port: int) -> socket.socket:
@@ -73,8 +75,10 @@ def listening(port: int) -> socket.socket:
         raise UsageError(f"--port {port}: {reason}; choose another, or 0 for a free one") from error
 
 
-def application(chat: Chat, limits: Limits, max_in_flight: int) -> Starlette:
-    model = Model(chat, limits, max_in_flight)
+def application(
+    chat: Chat, limits: Limits, max_in_flight: int, ending: Callable[[], bool] = lambda: False
+) -> Starlette:
+    model = Model(chat, limits, max_in_flight, ending)
     routes = [
         Route("/", page),
         Route("/v1/models", model.listed),
@@ -91,9 +95,10 @@ async def page(request: Request) -> Response:
 
 
 class Model:
-    """The model, its thread, and how many requests it is answering."""
+    """The model, its thread, how many requests it is answering, and whether the server is `ending`."""
 
-    def __init__(self, chat: Chat, limits: Limits, max_in_flight: int):
+    def __init__(self, chat: Chat, limits: Limits, max_in_flight: int, ending: Callable[[], bool]):
+        self.ending = ending
         self.chat, self.limits, self.max_in_flight = chat, limits, max_in_flight
         self.in_flight = 0
         self._thread = ThreadPoolExecutor(1, "model")
@@ -138,6 +143,8 @@ class Model:
         try:
             while await self._run(next, answers.answer.steps, _END) is not _END:
                 yield
+                if self.ending():
+                    raise RefusedError(500, "the server was ended")
         except (ArithmeticError, MemoryError, RuntimeError, ValueError) as error:
             log.exception("the model failed")
             raise RefusedError(500, f"the model failed: {error}") from error
