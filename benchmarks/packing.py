@@ -17,12 +17,12 @@ from typing import Any
 
 import tensorlite as tl
 from gpt.model import GPT
+from gpt.template import TEMPLATES
 from train.batching import LengthBuckets
 from train.collate import Sample, collate, encode, fitting, pack
 from train.corpus import make_tokenizer
 from train.instruct import PRESETS, batch_loss
 from train.instructions import read_dialogues, split
-from train.template import TEMPLATES
 
 WAYS: dict[str, tuple[int, Callable[..., Any]]] = {  # batches of a pool that is sorted by length, and what fills one
     "random order, padded": (1, collate),

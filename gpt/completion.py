@@ -58,12 +58,12 @@ def write_texts(
     when_full: WhenFull = "slide",
     use_cache: bool = True,
     logprobs: bool = False,
+    top_logprobs: int = 0,
 ) -> Iterator[None]:
     """Go on with all texts, a token each at every step, until each has ended."""
     stop_ids = {text.eot_id for text in texts if text.eot_id is not None}
-    steps = write(
-        model, [text.row for text in texts], max_new_tokens, sampling, stop_ids, when_full, use_cache, logprobs
-    )
+    rows = [text.row for text in texts]
+    steps = write(model, rows, max_new_tokens, sampling, stop_ids, when_full, use_cache, logprobs, top_logprobs)
 
     def follow() -> Iterator[None]:
         for _ in steps:

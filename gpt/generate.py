@@ -22,7 +22,7 @@ from gpt.beam import beam_search
 from gpt.completion import Text, encoded, write_texts
 from gpt.model import GPT
 from gpt.options import UsageError, option, parse, run
-from gpt.sampling import Sampling
+from gpt.sampling import Sampling, SamplingOptions
 from gpt.tokenizer import Tokenizer
 from gpt.trained import Trained
 from gpt.writing import Row, WhenFull, write
@@ -106,15 +106,10 @@ def stream(
 
 
 @dataclass(frozen=True)
-class Config(Trained):
+class Config(SamplingOptions, Trained):
     prompt: tuple[str, ...] = option(("\n",), "text to go on from, or several texts, each in quotes")
     samples: int = option(1, "how many times to go on from each prompt")
     max_new_tokens: int = option(500, "tokens to write, at most")
-    temperature: float = option(0.8, "how bold to be; 0 takes the likeliest token each time")
-    top_k: int | None = option(200, "draw among so many likeliest tokens, or none: among all")
-    top_p: float | None = option(None, "draw among the likeliest tokens that together have this probability")
-    min_p: float | None = option(None, "draw among tokens with this share of the likeliest one's probability")
-    repetition_penalty: float = option(1.0, "above 1, tokens that were there already become less likely")
     beams: int | None = option(None, "instead of drawing, search for likely sequences with so many beams")
     length_penalty: float = option(1.0, "of beams: above 0 favours long sequences, below 0 short ones")
     stop: tuple[str, ...] = option((), "texts before which to stop, each in quotes")
@@ -150,8 +145,7 @@ def write_samples(config: Config, model: GPT, tokenizer: Tokenizer) -> None:
     c = config
     seeds = range(c.seed, c.seed + c.samples)
     texts = [Text(tokenizer, prompt, seed, c.stop) for prompt in c.prompt for seed in seeds]
-    sampling = Sampling(c.temperature, c.top_k, c.top_p, c.min_p, c.repetition_penalty)
-    steps = write_texts(model, texts, c.max_new_tokens, sampling, c.when_full, c.cache, c.logprobs)
+    steps = write_texts(model, texts, c.max_new_tokens, c.sampling(), c.when_full, c.cache, c.logprobs)
     show = Show(tokenizer, len(texts) > 1, c.logprobs)
     waiting = list(texts)
     try:

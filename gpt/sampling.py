@@ -23,6 +23,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gpt.options import option
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -104,6 +106,20 @@ class Sampling:
         ids, chances = self.candidates(logits, seen)
         sums = np.cumsum(chances)
         return int(ids[min(np.searchsorted(sums, number * sums[-1], side="right"), len(ids) - 1)])
+
+
+@dataclass(frozen=True)
+class SamplingOptions:
+    """The options by which every script is told how to choose tokens."""
+
+    temperature: float = option(0.8, "how bold to be; 0 takes the likeliest token each time")
+    top_k: int | None = option(200, "draw among so many likeliest tokens, or none: among all")
+    top_p: float | None = option(None, "draw among the likeliest tokens that together have this probability")
+    min_p: float | None = option(None, "draw among tokens with this share of the likeliest one's probability")
+    repetition_penalty: float = option(1.0, "above 1, tokens that were there already become less likely")
+
+    def sampling(self) -> Sampling:
+        return Sampling(self.temperature, self.top_k, self.top_p, self.min_p, self.repetition_penalty)
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:

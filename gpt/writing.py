@@ -9,6 +9,8 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+import numpy as np
+
 import tensorlite as tl
 from gpt.model import GPT
 from gpt.sampling import Sampling, log_softmax
@@ -22,16 +24,18 @@ WhenFull = Literal["slide", "stop"]
 class Row:
     """One sequence that is being written.
 
-    seed      where its random numbers start: the same seed draws the same tokens, whatever else is in the batch
-    ids       the tokens written so far
-    logprobs  the model's log-probability of each of them, before any rule of sampling changed it
-    ended     why it has ended: at a stop token or string, at max_new_tokens, at the end of the context; None: not yet
+    seed       where its random numbers start: the same seed draws the same tokens, whatever else is in the batch
+    ids        the tokens written so far
+    logprobs   the model's log-probability of each of them, before any rule of sampling changed it
+    likeliest  the tokens that were likeliest at each place, and their log-probabilities
+    ended      why it has ended: at a stop token or string, at max_new_tokens, at the end of the context; None: not yet
     """
 
     prompt: list[int]
     seed: int
     ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
+    likeliest: list[list[tuple[int, float]]] = field(default_factory=list)
     ended: Ended | None = None
 
 
@@ -44,15 +48,17 @@ def write(
     when_full: WhenFull = "slide",
     use_cache: bool = True,
     logprobs: bool = False,
+    top_logprobs: int = 0,
 ) -> Iterator[None]:
     """Go on with all rows, a token each at every step, until each has ended. Whoever iterates may end a row as well, by
     setting `row.ended`.
 
-    stop_ids   the tokens that end a row, of which they are the last
-    when_full  when a row is longer than the model's context_length: "slide" goes on with the last that fit, "stop" ends
-               the row, and refuses prompts that do not fit
-    use_cache  whether keys and values of earlier tokens are kept (gpt/cache.py)
-    logprobs   whether `row.logprobs` is wanted
+    stop_ids      the tokens that end a row, of which they are the last
+    when_full     when a row is longer than the model's context_length: "slide" goes on with the last that fit, "stop"
+                  ends the row, and refuses prompts that do not fit
+    use_cache     whether keys and values of earlier tokens are kept (gpt/cache.py)
+    logprobs      whether `row.logprobs` is wanted
+    top_logprobs  how many tokens `row.likeliest` holds at each place; with 0 it stays empty
 
     ValueError at once for arguments that make no sense.
     """
@@ -60,6 +66,8 @@ def write(
     longest, vocab_size = model.config.context_length, model.config.vocab_size
     if max_new_tokens < 0:
         raise ValueError(f"max_new_tokens expects a number from 0 on, got {max_new_tokens}")
+    if top_logprobs < 0:
+        raise ValueError(f"top_logprobs expects a number from 0 on, got {top_logprobs}")
     if outside := [i for i in stop_ids if not 0 <= i < vocab_size]:
         raise ValueError(f"eos_id expects an id of the vocabulary, from 0 to {vocab_size - 1}, got {outside[0]}")
     if when_full not in ("slide", "stop"):
@@ -80,8 +88,12 @@ def write(
             seen = sequences.row(i).tolist() if sampling.repetition_penalty != 1 else ()
             tokens.append(sampling.draw(scores, number, seen))
             rows[n].ids.append(tokens[-1])
-            if logprobs:
-                rows[n].logprobs.append(float(log_softmax(scores)[tokens[-1]]))
+            if logprobs or top_logprobs:
+                chances = log_softmax(scores)
+                rows[n].logprobs.append(float(chances[tokens[-1]]))
+            if top_logprobs:
+                first = np.argsort(-chances, kind="stable")[:top_logprobs]
+                rows[n].likeliest.append([(int(i), float(chances[i])) for i in first])
         return tokens
 
     def steps() -> Iterator[None]:

@@ -52,13 +52,13 @@ class Page:
             self.errors.append(answer["params"]["entry"]["text"])
         return answer
 
-    def open(self, path: Path) -> None:
+    def open(self, path: Path | str) -> None:
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         self._session = {"sessionId": session}
         for domain in ("Network", "Runtime", "Log", "Page"):
             self.call(f"{domain}.enable")
-        self.call("Page.navigate", url=path.as_uri())
+        self.call("Page.navigate", url=path if isinstance(path, str) else path.as_uri())
         while self.js("document.readyState") != "complete":
             pass
 
@@ -76,8 +76,8 @@ class Page:
 
 
 @contextmanager
-def browse(path: Path, *flags: str) -> Iterator[Page]:
-    """`path`, open in a browser."""
+def browse(path: Path | str, *flags: str) -> Iterator[Page]:
+    """A file, or what stands at an address, open in a browser."""
     assert CHROMIUM is not None
     (theirs, to), (back, their_end) = os.pipe(), os.pipe()
     command = [

@@ -12,12 +12,12 @@ from gpt.checkpoint import latest_weights, load_model
 from gpt.config import PRESETS
 from gpt.model import GPT
 from gpt.options import UsageError
+from gpt.template import TEMPLATES, Template, template_named
 from gpt.tokenizer import GPT2Tokenizer, WordTokenizer
 from tensorlite.nn import functional as F
 from train import instruct
 from train.collate import Sample, collate, encode, fitting, pack
 from train.instructions import Dialogue, Turn, read_dialogues, split
-from train.template import TEMPLATES, Template, template_named
 
 SMALL = "--n-layer 1 --n-head 2 --n-embd 16 --context-length 64 --batch-size 4 --epochs 6 --warmup 2 --lr 0.01".split()
 SMALL += "--eval-every 12 --tokenizer words --max-new-tokens 12 --responses 2".split()
@@ -166,7 +166,7 @@ def test_a_template_of_ones_own(tmp_path):
         path.write_text(json.dumps(content))
         with pytest.raises(UsageError, match=message):
             template_named(str(path))
-    with pytest.raises(UsageError, match="expected book, stanford, phi3 or a JSON file"):
+    with pytest.raises(UsageError, match="expected book, stanford, phi3, plain or a JSON file"):
         template_named("llama")
 
 

@@ -10,10 +10,10 @@ import numpy as np
 
 import tensorlite as tl
 from gpt.options import UsageError
+from gpt.template import Template
 from gpt.tokenizer import Tokenizer
 from train.batching import pad
 from train.instructions import Dialogue
-from train.template import Template
 
 IGNORED = -100  # what cross_entropy leaves out
 

@@ -23,11 +23,11 @@ from gpt.datasets import find
 from gpt.model import GPT
 from gpt.options import UsageError, option, parse
 from gpt.sampling import Sampling
+from gpt.template import template_named
 from gpt.tokenizer import Tokenizer
 from gpt.trained import Trained, trained
 from train.corpus import read_text
 from train.instructions import read_dialogues
-from train.template import template_named
 
 
 @dataclass(frozen=True)

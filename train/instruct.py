@@ -17,6 +17,7 @@ from gpt.generate import generate
 from gpt.model import GPT
 from gpt.options import UsageError, option, run, to_json
 from gpt.sequences import evaluating
+from gpt.template import Template, template_named
 from gpt.tokenizer import Tokenizer
 from train import checkpoint, tuning
 from train.ask import tokenizer_of
@@ -28,7 +29,6 @@ from train.recipe import Recipe, check_device, configured
 from train.report import loss_curve
 from train.run import Run, unused
 from train.start import Start, start
-from train.template import Template, template_named
 from train.tuning import Tuning
 
 Batch = tuple[tl.Tensor, tl.Tensor] | tuple[tl.Tensor, tl.Tensor, list[int]]  # of `collate`, or of `pack`

@@ -13,18 +13,11 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+from gpt.messages import Turn, turns_of
 from gpt.options import UsageError
 from train.corpus import read_text
-
-
-class Turn(NamedTuple):
-    """What was asked, on what, and what was answered."""
-
-    instruction: str
-    input: str
-    output: str
 
 
 @dataclass(frozen=True)
@@ -94,24 +87,10 @@ def single(entry: dict[str, Any], where: str, answer: str) -> Turn:
 
 
 def _chat(entry: dict[str, Any], where: str) -> Dialogue:
-    messages = entry["messages"]
-    if not isinstance(messages, list) or not all(
-        isinstance(m, dict) and isinstance(m.get("role"), str) and isinstance(m.get("content"), str) for m in messages
-    ):
-        raise UsageError(f"{where}: messages expects a list of objects with the texts role and content")
-    roles = [m["role"] for m in messages]
-    said = [m["content"] for m in messages]
-    system = said.pop(0) if roles[:1] == ["system"] else ""
-    if roles[:1] == ["system"]:
-        roles.pop(0)
-    if not roles or roles != ["user", "assistant"] * (len(roles) // 2):
-        raise UsageError(
-            f"{where}: expected user and assistant in turns, from the user to the assistant, after a system message "
-            f"or none; found {', '.join(m['role'] for m in messages) or 'no message'}"
-        )
-    turns = tuple(Turn(asked, "", answer) for asked, answer in zip(said[::2], said[1::2], strict=True))
-    if empty := [i for i, content in enumerate(said, 1) if not content.strip()]:
-        raise UsageError(f"{where}: message {empty[0]} is empty")
+    try:
+        system, turns = turns_of(entry["messages"])
+    except ValueError as error:
+        raise UsageError(f"{where}: {error}") from None
     return Dialogue(turns, system, where, entry)
 
 

@@ -25,12 +25,12 @@ from tqdm import tqdm
 from gpt.datasets import find
 from gpt.download import digest
 from gpt.options import UsageError, option, parse
+from gpt.template import filled
 from train.corpus import read_text
 from train.endpoint import Endpoint, QuestionError, ServerError
 from train.instructions import Dialogue, read_dialogues
 from train.ledger import Ledger
 from train.report import histogram
-from train.template import filled
 
 PROMPT = """\
 You grade how well an assistant has done a task. Compare its answer with the reference answer, which is right, and give

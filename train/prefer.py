@@ -20,6 +20,7 @@ from gpt.checkpoint import load_model, save_model
 from gpt.model import GPT
 from gpt.options import UsageError, option, run, to_json
 from gpt.sequences import evaluating
+from gpt.template import template_named
 from gpt.tokenizer import Tokenizer
 from train import checkpoint, tuning
 from train.ask import tokenizer_of
@@ -33,7 +34,6 @@ from train.recipe import Recipe, check_device, configured
 from train.report import curves, loss_curve
 from train.run import Run, unused
 from train.start import Start, start
-from train.template import template_named
 from train.tuning import Tuning
 
 

@@ -12,9 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from gpt.messages import Turn
 from gpt.options import UsageError
-from train.corpus import read_text
-from train.instructions import Turn
 
 
 @dataclass(frozen=True)
@@ -52,6 +51,12 @@ class Template:
     def answer(self, turn: Turn) -> str:
         """The answer, with what ends it."""
         return turn.output + self.end
+
+    @property
+    def stop(self) -> tuple[str, ...]:
+        """Texts at which an answer is over: what ends it, or the next question, which a model may go on to ask."""
+        ends = self.end.strip(), self.prompt.partition("{")[0].strip()
+        return tuple(text for text in ends if text)
 
     def _opening(self, turn: Turn, system: str) -> str:
         if system:
@@ -92,6 +97,8 @@ TEMPLATES = {
         end="<|end|>",
         between="\n",
     ),
+    # For a model that was not taught to answer: what is said is one text, with which it goes on.
+    "plain": Template(prompt="{instruction}", prompt_with_input="{instruction}\n{input}", between="\n"),
 }
 
 
@@ -103,11 +110,11 @@ def template_named(name: str) -> Template:
         raise UsageError(f"--template {name}: expected {', '.join(TEMPLATES)} or a JSON file of your own")
     known = [f.name for f in fields(Template)]
     try:
-        described = json.loads(read_text(Path(name)))
+        described = json.loads(Path(name).read_text(encoding="utf-8-sig"))
         if not isinstance(described, dict) or not all(isinstance(text, str) for text in described.values()):
             raise ValueError("expected an object of texts")
         if unknown := sorted(described.keys() - set(known)):
             raise ValueError(f"unknown key {unknown[0]!r}; the keys are {', '.join(known)}")
         return Template(**described)
-    except (TypeError, ValueError) as error:
+    except (OSError, TypeError, ValueError) as error:
         raise UsageError(f"--template {name}: {error}") from None
