@@ -169,7 +169,7 @@ def train(config: Config, model: GPT, out: Run, state: dict[str, Any]) -> None:
         loss,
         count=lambda numbers: len(numbers) * config.group * config.digits,
         evaluate=evaluate,
-        write=lambda folder: save_model(model, folder / "model.safetensors"),
+        write=lambda model, folder: save_model(model, folder / "model.safetensors"),
     )
     loop = Loop(task, config, out, state)
     print(f"sums      {count:,} of numbers with {config.digits} digit{'s' * (config.digits > 1)}")

@@ -195,7 +195,7 @@ def train(
             "val_accuracy": float((held.argmax(1) == labels["validation"]).mean()),
         }
 
-    write = tuning.writer(model, config, save_classifier)
+    write = tuning.writer(config, save_classifier)
     loop = Loop(Task(model, loader, loss, lambda batch: int(batch[1].sum()), evaluate, write), config, out, state)
     _introduce(config, parts, model, tokenizer, limit, loop.steps)
     finished = loop.train()

@@ -166,7 +166,7 @@ def train(
         loss=lambda pair: model.loss(*(ids.to(config.device) for ids in pair)),
         count=_counting,
         evaluate=evaluate,
-        write=tuning.writer(model, config, save_model),
+        write=tuning.writer(config, save_model),
     )
     loop = Loop(task, config, out, state)
     learning = sum(p.numel() for p in model.parameters() if p.requires_grad)

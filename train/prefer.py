@@ -233,7 +233,7 @@ def train(
         loss=lambda some: compared(gained(some)),
         count=lambda some: sum(int(one.answer.sum()) for pair in some for one in pair.answers),
         evaluate=lambda step, last: {f"val_{name}": value for name, value in measure(validation).items()},
-        write=tuning.writer(model, config, save_model),
+        write=tuning.writer(config, save_model),
     )
     loop = Loop(task, config, out, state)
     learning = sum(p.numel() for p in model.parameters() if p.requires_grad)

@@ -38,7 +38,8 @@ def _holds(test: str, x: Any) -> bool:
     return floating and bool(getattr(xp(array), test)(array).any())
 
 
-def _finite(x: Any) -> bool:
+def finite(x: Any) -> bool:
+    """Whether no number in x, an array or a Tensor, is nan or infinite."""
     return not (_holds("isnan", x) or _holds("isinf", x))
 
 
@@ -57,7 +58,7 @@ class AnomalyHook(Hook):
         outputs = output if isinstance(output, tuple) else (output,)
         if outputs and outputs[0].node is not None:
             self.places[outputs[0].node] = _caller()
-        if self.check_forward and all(map(_finite, inputs)) and not all(map(_finite, outputs)):
+        if self.check_forward and all(map(finite, inputs)) and not all(map(finite, outputs)):
             raise RuntimeError(f"detect_anomaly: [{op.name}] made nan or infinity of finite numbers\nat {_caller()}")
 
     def after_backward(self, node: Node, gradient: Any, contributions: Sequence[Any]) -> None:
