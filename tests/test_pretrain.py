@@ -103,13 +103,21 @@ def test_a_resumed_run_has_the_bits_of_an_uninterrupted_one(train, stop):
 
 def test_resuming_refuses_what_would_make_it_another_run(train):
     run, _ = train("a", "--steps", "3")
-    with pytest.raises(UsageError, match=r"--lr 0.1 \(it was 0.002\), --n-embd 32 \(it was 16\): .* start a new run.* \(what may differ: --steps"):
+    what = r"--lr 0.1 \(it was 0.002\), --n-embd 32 \(it was 16\): .* start a new run.* may differ: --steps, --epochs"
+    with pytest.raises(UsageError, match=what):
         pretrain.main(["--resume", str(run), "--lr", "0.1", "--n-embd", "32"])
     with pytest.raises(UsageError, match="leave out --preset"):
         pretrain.main(["--resume", str(run), "--preset", "python-docs"])
     with pytest.raises(UsageError, match="has trained 3 steps, nothing is left to do; try --steps 6"):
         pretrain.main(["--resume", str(run), "--steps", "2"])
     assert json.loads((run / "config.json").read_text())["steps"] == 3
+
+
+def test_a_run_goes_on_only_with_its_own_text(train, text):
+    run, _ = train("a", "--steps", "3")
+    text.write_text(text.read_text().replace("7 times 7 is 49", "7 times 7 is 50"), encoding="utf-8")
+    with pytest.raises(UsageError, match=r"the data to train on are others than before \(checksum \w{8}, it was \w{8}"):
+        pretrain.main(["--resume", str(run), "--steps", "5"])
 
 
 def test_resuming_a_run_that_was_cut_off_or_damaged(train):

@@ -18,7 +18,7 @@ from gpt.model import GPT
 from gpt.options import UsageError, option, run, to_json
 from gpt.sequences import evaluating
 from gpt.tokenizer import Tokenizer
-from train import checkpoint, tuning
+from train import checkpoint, checksum, tuning
 from train.ask import tokenizer_of
 from train.batching import LengthBuckets, by_length
 from train.collate import IGNORED, Sample, collate, encode, fitting
@@ -167,6 +167,7 @@ def train(
         count=_counting,
         evaluate=evaluate,
         write=tuning.writer(config, save_model),
+        data=checksum.of_arrays(x for sample in samples["training"] for x in (sample.ids, sample.answer)),
     )
     loop = Loop(task, config, out, state)
     learning = sum(p.numel() for p in model.parameters() if p.requires_grad)

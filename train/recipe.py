@@ -43,7 +43,7 @@ class Recipe:
         "100", "steps between checkpoints, or a time, 10m say; none: at the end and on Ctrl-C"
     )
     keep: int = option(1, "checkpoints that stay, the newest ones")
-    keep_best: bool = option(True, "keep also the one with the lowest validation loss (not with --checkpoint-every none)")
+    keep_best: bool = option(True, "keep also the one with the lowest validation loss")
     skip_outliers: float | None = option(
         None, "skip steps whose loss or gradient is so many deviations above its recent mean, 6 say; none: skip none"
     )

@@ -48,6 +48,11 @@ class Saver:
         self._thread = threading.Thread(target=self._run, args=(folder, still, best), name="saver", daemon=True)
         self._thread.start()
 
+    @property
+    def busy(self) -> bool:
+        """Whether a checkpoint is being written."""
+        return self._thread is not None and self._thread.is_alive()
+
     def wait(self) -> None:
         """Until what was begun is on the disk, or has failed."""
         if self._thread is not None:

@@ -66,7 +66,7 @@ def diagnose(model: nn.Module, compute: Callable[[], None]) -> str:
     for name, parameter in model.named_parameters():
         if parameter.grad is not None and not finite(parameter.grad):
             return f"the gradients of {name} are finite in each micro-batch, and their sum is not"
-    return "computed once more, every op gave finite numbers; only their sums or squares, or the machine, can be at fault"
+    return "computed once more, every op gave finite numbers; their squares do not, or the machine errs"
 
 
 @contextmanager
