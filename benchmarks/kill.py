@@ -1,8 +1,8 @@
 """How a run survives kill -9: `python -m benchmarks.kill --kills 200`.
 
 One run of `train.pretrain` that saves after every step is killed again and again at random moments and resumed, and
-held against one that nobody disturbed. Each child is forked from a server that has everything imported, so that the moments
-fall into training and saving, and not into Python's start.
+held against one that nobody disturbed. Each child is forked from a server that has everything imported, so that the
+moments fall into training and saving, and not into Python's start.
 """
 
 from __future__ import annotations
@@ -24,35 +24,10 @@ from gpt.checkpoint import checkpoints, latest_weights
 from gpt.options import UsageError, option, parse, run
 from train import checkpoint, pretrain
 
-SMALL = [
-    "--n-layer",
-    "1",
-    "--n-head",
-    "2",
-    "--n-embd",
-    "16",
-    "--context-length",
-    "16",
-    "--dropout",
-    "0.1",
-    "--batch-size",
-    "4",
-    "--accumulation",
-    "3",
-    "--warmup",
-    "2",
-    "--eval-every",
-    "5",
-    "--eval-batches",
-    "2",
-    "--sample-every",
-    "0",
-    "--log-every",
-    "1",
-    "--checkpoint-every",
-    "1",
-    "--no-measure-peak",
-]
+SMALL = """
+    --n-layer 1 --n-head 2 --n-embd 16 --context-length 16 --dropout 0.1 --batch-size 4 --accumulation 3 --warmup 2
+    --eval-every 5 --eval-batches 2 --sample-every 0 --log-every 1 --checkpoint-every 1 --no-measure-peak
+"""
 
 
 @dataclass(frozen=True)
@@ -82,7 +57,7 @@ def kills(count: int, folder: Path, seed: int) -> dict[str, int]:
     text.write_text("".join(f"{n} times {n} is {n * n}.\n" for n in range(60)), encoding="utf-8")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["benchmarks.kill"])
-    new = [*SMALL, "--data", str(text), "--out", str(folder), "--steps", "1000000"]
+    new = [*SMALL.split(), "--data", str(text), "--out", str(folder), "--steps", "1000000"]
     counts = {"kills": 0, "loadable": 0, "oldest": 0, "while saving": 0, "torn": 0}
     while counts["kills"] < count:
         before = checkpoints(folder)[-1:]
