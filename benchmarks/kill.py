@@ -64,9 +64,12 @@ def kills(count: int, folder: Path, seed: int) -> dict[str, int]:
         command = ["--resume", str(folder)] if before else new
         child = context.Process(target=_train, args=(command,), daemon=True)
         child.start()
-        while checkpoints(folder)[-1:] in ([], before) and child.is_alive():  # until it trains
-            time.sleep(0.0005)
-        time.sleep(rng.uniform(0, 0.06))
+        if before and rng.random() < 0.2:  # while it starts
+            time.sleep(rng.uniform(0, 0.2))
+        else:  # while it trains
+            while checkpoints(folder)[-1:] in ([], before) and child.is_alive():
+                time.sleep(0.0005)
+            time.sleep(rng.uniform(0, 0.06))
         if not child.is_alive():
             raise RuntimeError(f"the run ended by itself, after {counts['kills']} kills, with code {child.exitcode}")
         child.kill()

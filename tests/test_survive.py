@@ -114,19 +114,21 @@ def test_stopped_anywhere_and_resumed_it_has_the_same_bits(tmp_path, capsys):
 def test_a_second_signal_stops_at_once_and_harms_nothing(tmp_path, capsys):
     trained(tmp_path / "a", steps=2)
 
+    enough = threading.Event()
+
     def slow(model, folder):
         (folder / "model.safetensors").write_bytes(b"half")
-        time.sleep(30)
+        threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        enough.wait(60)
 
-    killer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM))
-    killer.start()
     start = time.perf_counter()
     with pytest.raises(SystemExit) as stopped:
         trained(tmp_path / "a", stop=4, write=slow)
-    assert stopped.value.code == 128 + signal.SIGTERM and time.perf_counter() - start < 20
+    assert stopped.value.code == 128 + signal.SIGTERM and time.perf_counter() - start < 60
     assert "stopped at once; the last checkpoint is whole" in capsys.readouterr().err
     assert checkpoint.load(tmp_path / "a")[1]["step"] == 2
-    shutil.rmtree(tmp_path / "a" / "checkpoints" / ".step-000003+002.part")
+    assert (tmp_path / "a" / "checkpoints" / ".step-000003+002.part").exists()  # the next save removes it
+    enough.set()
 
 
 def test_killed_at_random_moments(tmp_path):
@@ -171,13 +173,12 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_taken(tmp_path, capsys
         (file.parent / "manifest.json").write_text("{")
     loop = trained(tmp_path / "a", keep_best=False)
     wrong = {
-        "flip": "the checksum of model.safetensors is not that",
-        "cut": "model.safetensors has",
-        "delete": "No such",
+        "flip": "the checksum of model.safetensors is not that of what was written",
+        "cut": f"model.safetensors has {len(content) - 8:,} bytes, and {len(content):,} were written",
+        "delete": "model.safetensors: No such file",
+        "manifest": "manifest.json cannot be read",
     }
-    assert f"step-000005 is damaged, an older one is tried: {wrong.get(harm, '')}" in capsys.readouterr().err or (
-        harm == "delete"
-    )
+    assert f"step-000005 is damaged, an older one is tried: {wrong[harm]}" in capsys.readouterr().err
     assert bits(loop) == bits(whole)
     for folder in checkpoints(tmp_path / "a"):
         (folder / "training.safetensors").unlink()
@@ -214,7 +215,7 @@ def test_training_goes_on_while_a_checkpoint_is_written(tmp_path):
 
     trained(tmp_path / "a", write=slow, each=lambda: steps_during.append(writing.is_set()), checkpoint_every="3")
     assert sum(steps_during) >= MICRO
-    assert bits(trained(tmp_path / "b"))
+    assert len(steps_during) == STEPS * MICRO
 
 
 # The disk ---------------------------------------------------------------------------------------------
@@ -225,7 +226,7 @@ def test_a_full_disk_is_said_and_the_last_checkpoint_loads(tmp_path, capsys):
     trained(tmp_path / "a", steps=2)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (700, limits[1]))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1200, limits[1]))
         with pytest.raises(
             UsageError, match=r"step 7 could not be saved .*: File too large; the last .*step-000002\. Make"
         ):
@@ -273,7 +274,11 @@ def test_a_line_is_added_whole_or_not_at_all(tmp_path):
 def test_a_folder_that_somebody_deletes_is_made_again(tmp_path, capsys):
     whole, calls = trained(tmp_path / "whole"), iter(range(1000))
     folder = tmp_path / "a"
-    trained(folder, each=lambda: next(calls) == 10 and shutil.rmtree(folder), checkpoint_every="2")
+    trained(
+        folder,
+        each=lambda: next(calls) == 10 and time.sleep(0.5) is None and shutil.rmtree(folder),
+        checkpoint_every="2",
+    )
     assert "was gone; it is there again" in capsys.readouterr().err
     assert losses(folder) == losses(tmp_path / "whole") and (folder / "config.json").read_text() == "{}"
     saved, state = checkpoint.load(folder)
@@ -344,7 +349,7 @@ def test_another_machine_counts_as_gone_when_it_gives_no_sign_of_life(tmp_path, 
 
 def test_nan_names_the_op_and_the_module_and_keeps_the_checkpoint(tmp_path):
     calls = iter(range(1000))
-    with pytest.raises(UsageError) as error:
+    with pytest.raises(UsageError) as error, np.errstate(all="ignore"):
         trained(
             tmp_path / "a",
             first=lambda x: (x * 0).log() * 0 if next(calls) >= 10 else x,
@@ -361,6 +366,7 @@ class Root(nn.Module):
         return (x * 0).sqrt().mean()  # whose slope at 0 is infinite
 
 
+@np.errstate(all="ignore")
 def test_a_gradient_that_is_infinite_is_traced_to_its_backward(tmp_path):
     root = Root()
     model = nn.Sequential(nn.Linear(8, 2), root)

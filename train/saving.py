@@ -67,7 +67,7 @@ class Saver:
             self.failed = None
         except OSError as error:
             self.failed = error
-            print(f"\n{folder} could not be saved: {error.strerror}; {self.last()}", file=sys.stderr)
+            print(f"\n{folder} could not be saved: {error.strerror or error}; {self.last()}", file=sys.stderr)
         except BaseException as error:
             self._bug = error
 

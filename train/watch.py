@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from tensorlite import nn
-from tensorlite.autograd.anomaly import AnomalyHook, finite
+from tensorlite.autograd.anomaly import AnomalyHook, caller, finite
 from tensorlite.mode import hooked
 from tensorlite.node import Node
 from tensorlite.op import Op
@@ -36,7 +36,7 @@ class Watch(AnomalyHook):
         if node is not None:
             self.modules[node] = self.inside[-1]
         if self.found is None and all(map(finite, inputs)) and not all(map(finite, outputs)):
-            self.found = f"[{op.name}] in {self.inside[-1]} made it of finite numbers{self._line(node)}"
+            self.found = f"[{op.name}] in {self.inside[-1]} made it of finite numbers, at {caller()}"
 
     def after_backward(self, node: Node, gradient: Any, contributions: Sequence[Any]) -> None:
         if self.found is not None or all(map(finite, (c for c in contributions if c is not None))):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 PACKAGE = f"{Path(__file__).parents[1]}{os.sep}"
 
 
-def _caller() -> str:
+def caller() -> str:
     """The line that is being run outside tensorlite."""
     frame = sys._getframe(1)
     while frame.f_back is not None and frame.f_code.co_filename.startswith(PACKAGE):
@@ -57,9 +57,9 @@ class AnomalyHook(Hook):
     def after_forward(self, op: Op, inputs: Sequence[Any], attributes: dict[str, Any], output: Any) -> None:
         outputs = output if isinstance(output, tuple) else (output,)
         if outputs and outputs[0].node is not None:
-            self.places[outputs[0].node] = _caller()
+            self.places[outputs[0].node] = caller()
         if self.check_forward and all(map(finite, inputs)) and not all(map(finite, outputs)):
-            raise RuntimeError(f"detect_anomaly: [{op.name}] made nan or infinity of finite numbers\nat {_caller()}")
+            raise RuntimeError(f"detect_anomaly: [{op.name}] made nan or infinity of finite numbers\nat {caller()}")
 
     def after_backward(self, node: Node, gradient: Any, contributions: Sequence[Any]) -> None:
         for i, (parent, contribution) in enumerate(zip(node.parents, contributions)):
