@@ -27,6 +27,7 @@ from train import checkpoint, pretrain
 SMALL = """
     --n-layer 1 --n-head 2 --n-embd 16 --context-length 16 --dropout 0.1 --batch-size 4 --accumulation 3 --warmup 2
     --eval-every 5 --eval-batches 2 --sample-every 0 --log-every 1 --checkpoint-every 1 --no-measure-peak
+    --schedule constant
 """
 
 

@@ -131,10 +131,11 @@ def test_a_second_signal_stops_at_once_and_harms_nothing(tmp_path, capsys):
     enough.set()
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments(tmp_path):
     counts = kills(25, tmp_path / "run", seed=0)
-    assert counts["kills"] == counts["loadable"] == 25
-    assert counts["oldest"] <= 1 and counts["torn"] == 0 and counts["same bits"]
+    assert counts["kills"] == counts["loadable"] == 25 and counts["torn"] == 0 and counts["same bits"]
+    assert counts["oldest"] <= 1
 
 
 # Checkpoints ------------------------------------------------------------------------------------------
@@ -159,7 +160,7 @@ def test_every_so_many_minutes():
 @pytest.mark.parametrize("harm", ["flip", "cut", "delete", "manifest"])
 def test_a_damaged_checkpoint_is_named_and_the_one_before_taken(tmp_path, capsys, harm):
     whole = trained(tmp_path / "whole")
-    trained(tmp_path / "a", steps=5, checkpoint_every="1", keep=2, keep_best=False)
+    trained(tmp_path / "a", stop=14, checkpoint_every="1", keep=2, keep_best=False)
     file = tmp_path / "a" / "checkpoints" / "step-000005" / "model.safetensors"
     content = bytearray(file.read_bytes())
     if harm == "flip":

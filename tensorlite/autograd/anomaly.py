@@ -23,12 +23,18 @@ PACKAGE = f"{Path(__file__).parents[1]}{os.sep}"
 
 
 def caller() -> str:
-    """The line that is being run outside tensorlite."""
+    """The line outside tensorlite that runs the op which a hook is looking at."""
     frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(PACKAGE):
+    while frame.f_back is not None and not _ours(frame.f_code.co_filename):  # the hook, maybe somebody else's
+        frame = frame.f_back
+    while frame.f_back is not None and _ours(frame.f_code.co_filename):
         frame = frame.f_back
     path, line = frame.f_code.co_filename, frame.f_lineno
     return f"{path}:{line}, in {frame.f_code.co_name}: {linecache.getline(path, line).strip()}"
+
+
+def _ours(path: str) -> bool:
+    return path.startswith(PACKAGE) and path != __file__
 
 
 def _holds(test: str, x: Any) -> bool:
