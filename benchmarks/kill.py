@@ -57,7 +57,7 @@ def kills(count: int, folder: Path, seed: int) -> dict[str, int]:
     text = folder.with_name("text.txt")
     text.write_text("".join(f"{n} times {n} is {n * n}.\n" for n in range(60)), encoding="utf-8")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["benchmarks.kill"])
+    context.set_forkserver_preload(["train.pretrain"])
     new = [*SMALL.split(), "--data", str(text), "--out", str(folder), "--steps", "1000000"]
     counts = {"kills": 0, "loadable": 0, "oldest": 0, "while saving": 0, "torn": 0}
     while counts["kills"] < count:
