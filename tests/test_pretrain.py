@@ -73,10 +73,13 @@ def test_a_run_leaves_its_folder(train):
 
 def test_the_printed_commands_work(train, capsys):
     run, _ = train("a", "--steps", "3")
-    generate.main(["--model", str(run), "--prompt", "7 times", "--max-new-tokens", "20", "--top-k", "5", "--seed", "1"])
+    words = "--prompt 7 --max-new-tokens 20 --top-k 5 --seed 1".split()
+    generate.main(["--model", str(run), *words])
     first = capsys.readouterr().out
-    assert first.startswith("7 times")
-    generate.main(["--model", str(run), "--prompt", "7 times", "--max-new-tokens", "20", "--top-k", "5", "--seed", "1"])
+    assert first.startswith("7")
+    generate.main(["--model", str(run), *words])
+    assert capsys.readouterr().out == first
+    generate.main(["--model", str(latest_weights(run)), *words])  # or one of its checkpoints by name
     assert capsys.readouterr().out == first
 
 
