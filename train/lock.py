@@ -37,7 +37,8 @@ class Lock:
         try:
             descriptor = _taken(path)
             os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode(), 0)
+            os.lseek(descriptor, 0, os.SEEK_SET)
+            os.write(descriptor, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode())
         except OSError as error:
             raise UsageError(f"{folder} cannot be written: {error.strerror}") from None
         over = threading.Event()
@@ -97,7 +98,7 @@ def _flock(descriptor: int) -> bool | None:
 
 def _content(descriptor: int) -> dict[str, Any]:
     """Who holds the lock; empty if nobody does."""
-    text = os.pread(descriptor, 4096, 0)
+    text = os.read(descriptor, 4096)
     try:
         content = json.loads(text)
     except ValueError:
