@@ -49,7 +49,8 @@ class Watch(AnomalyHook):
             self.found = f"the gradients that meet in {where} have no finite sum{self._line(node)}"
 
     def _line(self, node: Node | None) -> str:
-        return f", at {self.places[node]}" if node in self.places else ""
+        place = None if node is None else self.places.get(node)
+        return "" if place is None else f", at {place}"
 
 
 def diagnose(model: nn.Module, compute: Callable[[], None]) -> str:
