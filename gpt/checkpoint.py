@@ -107,8 +107,19 @@ def assemble(config: GPTConfig, arrays: Mapping[str, Stored], dtype: Any = None)
     return model
 
 
+def checkpoints(run: str | PathLike[str]) -> list[Path]:
+    """The checkpoints in the folder of a training run, `checkpoints/step-<N>`, oldest first. `step-<N>+<M>` has the
+    weights of step N, and is M micro-batches further."""
+    found = {
+        (int(step[1]), int(step[2] or 0)): path
+        for path in Path(run, "checkpoints").glob("step-*")
+        if (step := re.fullmatch(r"step-(\d+)(?:\+(\d+))?", path.name))
+    }
+    return [found[position] for position in sorted(found)]
+
+
 def latest_weights(run: str | PathLike[str], name: str = "model.safetensors") -> Path:
-    """The newest model in the folder of a training run: `checkpoints/step-<N>/model.safetensors` with the largest N.
+    """The newest model in the folder of a training run: `model.safetensors` in the newest of its `checkpoints`.
 
     name  of another file that checkpoints have
 
@@ -116,14 +127,10 @@ def latest_weights(run: str | PathLike[str], name: str = "model.safetensors") ->
     """
     if not Path(run).is_dir():
         raise FileNotFoundError(f"there is no folder {run}; python -m train.pretrain makes one for each run")
-    found = {
-        int(step[1]): path
-        for path in Path(run, "checkpoints").glob(f"*/{name}")
-        if (step := re.fullmatch(r"step-(\d+)", path.parent.name))
-    }
+    found = [folder / name for folder in checkpoints(run) if (folder / name).exists()]
     if not found:
         raise FileNotFoundError(
             f"{run} has no model yet, in checkpoints/step-…/{name}; python -m train.pretrain saves them "
             "there as it trains"
         )
-    return found[max(found)]
+    return found[-1]

@@ -47,6 +47,8 @@ def trained(source: str, flag: str, **changes: Any) -> tuple[GPT, Tokenizer]:
 
 def _tokenizer(source: Path, model: GPT) -> Tokenizer:
     folder = source if source.is_dir() else source.parent
+    if folder.parent.name == "checkpoints":  # one of a run's models, the best say
+        folder = folder.parents[1]
     if source.exists() and (folder / "tokenizer.json").is_file() and not (folder / "vocab.json").is_file():
         return load_tokenizer(folder / "tokenizer.json")  # with a vocab.json it is the hub's, of another form
     if (folder / "checkpoints").is_dir():

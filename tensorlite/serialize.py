@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -43,11 +44,20 @@ def save(obj: Any, f: str | os.PathLike) -> None:
 
 
 def write_arrays(arrays: Mapping[str, np.ndarray], f: str | os.PathLike, metadata: Mapping[str, str]) -> None:
-    """Write arrays in C order, and nothing but them and `metadata`, as a safetensors file; as careful as `save`."""
+    """Write arrays in C order, and nothing but them and `metadata`, as a safetensors file; as careful as `save`.
+
+    OSError if the disk is full, or takes no file there for another reason.
+    """
+    from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
     with replacing(f) as beside:
-        save_file(dict(arrays), beside, metadata=dict(metadata))
+        try:
+            save_file(dict(arrays), beside, metadata=dict(metadata))
+        except SafetensorError as error:
+            if code := re.search(r"os error (\d+)", str(error)):
+                raise OSError(int(code[1]), os.strerror(int(code[1])), str(f)) from error
+            raise
 
 
 @contextmanager

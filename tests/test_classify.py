@@ -189,7 +189,7 @@ def test_lora_saves_its_adapters_alone_and_ends_as_a_plain_model(train):
     run, _ = train("a", "--train", "lora", "--lora-rank", "2")
     checkpoint = latest_weights(run).parent
     assert {p.name for p in checkpoint.iterdir()} == {
-        "adapter.safetensors", "training.safetensors", "model.safetensors",
+        "adapter.safetensors", "training.safetensors", "manifest.json", "model.safetensors",
     }  # fmt: skip
     names = tl.load(checkpoint / "adapter.safetensors").keys() - {"lora_config"}
     assert names and all("lora_" in name for name in names)

@@ -59,7 +59,7 @@ def test_a_run_leaves_its_folder(train):
     lines = metrics(run)
     assert [m["step"] for m in lines] == list(range(9))
     assert lines[4].keys() == {
-        "step", "train_loss", "val_loss", "lr", "grad_norm", "tokens_per_second", "seconds",
+        "step", "train_loss", "val_loss", "lr", "grad_norm", "tokens_per_second", "share_of_peak", "seconds",
     }  # fmt: skip
     assert abs(lines[0]["val_loss"] - np.log(load_model(latest_weights(run)).config.vocab_size)) < 0.1
     assert lines[-1]["val_loss"] < lines[0]["val_loss"]
@@ -73,10 +73,13 @@ def test_a_run_leaves_its_folder(train):
 
 def test_the_printed_commands_work(train, capsys):
     run, _ = train("a", "--steps", "3")
-    generate.main(["--model", str(run), "--prompt", "7 times", "--max-new-tokens", "20", "--top-k", "5", "--seed", "1"])
+    words = "--prompt 7 --max-new-tokens 20 --top-k 5 --seed 1".split()
+    generate.main(["--model", str(run), *words])
     first = capsys.readouterr().out
-    assert first.startswith("7 times")
-    generate.main(["--model", str(run), "--prompt", "7 times", "--max-new-tokens", "20", "--top-k", "5", "--seed", "1"])
+    assert first.startswith("7")
+    generate.main(["--model", str(run), *words])
+    assert capsys.readouterr().out == first
+    generate.main(["--model", str(latest_weights(run)), *words])  # or one of its checkpoints by name
     assert capsys.readouterr().out == first
 
 
@@ -95,7 +98,7 @@ def test_a_resumed_run_has_the_bits_of_an_uninterrupted_one(train, stop):
     part, _ = train("part", "--steps", str(stop), *flags)
     pretrain.main(["--resume", str(part), "--steps", "11"])
     assert same_bits(whole, part)
-    drop = {"tokens_per_second", "seconds"}
+    drop = {"tokens_per_second", "share_of_peak", "seconds"}
     for a, b in zip(metrics(whole)[stop + 1 :], metrics(part)[stop + 1 :], strict=True):
         assert {k: v for k, v in a.items() if k not in drop} == {k: v for k, v in b.items() if k not in drop}
     assert json.loads((part / "config.json").read_text())["steps"] == 11
@@ -103,13 +106,21 @@ def test_a_resumed_run_has_the_bits_of_an_uninterrupted_one(train, stop):
 
 def test_resuming_refuses_what_would_make_it_another_run(train):
     run, _ = train("a", "--steps", "3")
-    with pytest.raises(UsageError, match=r"--lr, --n-embd cannot differ from the run's own; start a new run"):
+    what = r"--lr 0.1 \(it was 0.002\), --n-embd 32 \(it was 16\): .* start a new run.* may differ: --steps, --epochs"
+    with pytest.raises(UsageError, match=what):
         pretrain.main(["--resume", str(run), "--lr", "0.1", "--n-embd", "32"])
     with pytest.raises(UsageError, match="leave out --preset"):
         pretrain.main(["--resume", str(run), "--preset", "python-docs"])
     with pytest.raises(UsageError, match="has trained 3 steps, nothing is left to do; try --steps 6"):
         pretrain.main(["--resume", str(run), "--steps", "2"])
     assert json.loads((run / "config.json").read_text())["steps"] == 3
+
+
+def test_a_run_goes_on_only_with_its_own_text(train, text):
+    run, _ = train("a", "--steps", "3")
+    text.write_text(text.read_text().replace("7 times 7 is 49", "7 times 7 is 50"), encoding="utf-8")
+    with pytest.raises(UsageError, match=r"the data to train on are others than before \(checksum \w{8}, it was \w{8}"):
+        pretrain.main(["--resume", str(run), "--steps", "5"])
 
 
 def test_resuming_a_run_that_was_cut_off_or_damaged(train):
@@ -142,7 +153,7 @@ def test_the_checkpoint_of_the_largest_step_is_kept(train):
     run, _ = train("a", "--steps", "2")
     _, state = checkpoint.load(run)
     for step in (999_999, 1_000_000, 1_000_000):
-        checkpoint.save(run, step, lambda folder: (folder / "model.safetensors").touch(), state)
+        checkpoint.save(run, checkpoint.name(step), lambda folder: (folder / "model.safetensors").touch(), state)
     assert [p.name for p in (run / "checkpoints").iterdir()] == ["step-1000000"]
 
 

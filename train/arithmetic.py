@@ -180,23 +180,16 @@ class Answers:
             reference = answer_log_probabilities(self.reference, questions, answers)  # (N, A)
         return Drawn(questions, answers, advantage, old, reference)
 
-    def save(self, folder: Path) -> None:
+    def state_dict(self) -> dict[str, Any]:
         """Where the next step learns from the same answers, they are part of a checkpoint."""
-        if self.drawn is not None and self.used < self.config.updates:
-            known = {f.name: getattr(self.drawn, f.name) for f in fields(Drawn)}
-            kept = {name: x for name, x in known.items() if x is not None}
-            tl.save({"used": self.used, **kept}, folder / "answers.safetensors")
+        if self.drawn is None or self.used == self.config.updates:
+            return {"used": 0, "drawn": {}}
+        known = {f.name: getattr(self.drawn, f.name) for f in fields(Drawn)}
+        return {"used": self.used, "drawn": {name: x for name, x in known.items() if x is not None}}
 
-    def load(self, folder: Path) -> None:
-        """Raises UsageError if what was saved cannot be read."""
-        if not (path := folder / "answers.safetensors").is_file():
-            return
-        try:
-            kept = tl.load(path)
-            self.used = kept.pop("used")
-            self.drawn = Drawn(**{"reference": None} | {name: x.to(self.config.device) for name, x in kept.items()})
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UsageError(f"--resume: {path}: {error}") from None
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        kept = {name: x.to(self.config.device) for name, x in state["drawn"].items()}
+        self.used, self.drawn = state["used"], Drawn(**{"old": None, "reference": None} | kept) if kept else None
 
 
 def main(argv: Sequence[str]) -> None:
@@ -217,7 +210,7 @@ def main(argv: Sequence[str]) -> None:
             model = load_model(saved / "model.safetensors")
         except (OSError, ValueError) as error:
             raise UsageError(f"--resume {folder}: {error}") from None
-        train(config, model, Run.open(folder, state["step"]), state, saved)
+        train(config, model, Run.open(folder, state["step"]), state)
 
 
 def initial(config: Config, out: Run) -> GPT:
@@ -228,13 +221,11 @@ def initial(config: Config, out: Run) -> GPT:
         raise UsageError(f"--resume {out.path}: {error}") from None
 
 
-def train(config: Config, model: GPT, out: Run, state: dict[str, Any], saved: Path | None = None) -> None:
-    """Train `model`, from the beginning or from `state` and what else the checkpoint `saved` holds."""
+def train(config: Config, model: GPT, out: Run, state: dict[str, Any]) -> None:
+    """Train `model`, from the beginning or from `state`."""
     problems = Problems.of(config.digits)
     count = len(problems.questions)
     answers = Answers(model, initial(config, out) if config.kl else None, problems, config)
-    if saved is not None:
-        answers.load(saved)
     generator = tl.Generator().manual_seed(config.seed)
     order = tl.data.RandomSampler(range(count), generator=generator)
     batches = tl.data.BatchSampler(order, min(config.batch_size, count), drop_last=True)
@@ -252,17 +243,14 @@ def train(config: Config, model: GPT, out: Run, state: dict[str, Any], saved: Pa
         answers.rewards.clear()
         return {"train_accuracy": mean, "val_accuracy": accuracy(model, problems, config, 0.0)}
 
-    def write(folder: Path) -> None:
-        save_model(model, folder / "model.safetensors")
-        answers.save(folder)
-
     task = Task(
         model,
         loader,
         loss,
         count=lambda numbers: len(numbers) * config.group * config.digits,
         evaluate=evaluate,
-        write=write,
+        write=lambda model, folder: save_model(model, folder / "model.safetensors"),
+        parts={"answers": answers},
     )
     loop = Loop(task, config, out, state)
     print(f"sums      {count:,} of numbers with {config.digits} digit{'s' * (config.digits > 1)}")

@@ -21,7 +21,7 @@ from gpt.classifier import GPTClassifier, Pooling, load_classifier, save_classif
 from gpt.options import UsageError, option, run, to_json
 from gpt.tokenizer import Tokenizer
 from tensorlite.nn import functional as F
-from train import checkpoint, tuning
+from train import checkpoint, checksum, tuning
 from train.ask import encode, logits, predict, shortened, tokenizer_of
 from train.batching import LengthBuckets, pad
 from train.confusion import Confusion
@@ -197,8 +197,10 @@ def train(
             "val_accuracy": float((held.argmax(1) == labels["validation"]).mean()),
         }
 
-    write = tuning.writer(model, config, save_classifier)
-    loop = Loop(Task(model, loader, loss, lambda batch: int(batch[1].sum()), evaluate, write), config, out, state)
+    write = tuning.writer(config, save_classifier)
+    data = checksum.of_arrays([*tokens["training"], labels["training"]])
+    task = Task(model, loader, loss, lambda batch: int(batch[1].sum()), evaluate, write, data)
+    loop = Loop(task, config, out, state)
     _introduce(config, parts, model, tokenizer, limit, loop.steps)
     finished = loop.train()
     tuning.finish(model, config, save_classifier, out.path)

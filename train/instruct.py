@@ -19,7 +19,7 @@ from gpt.options import UsageError, option, run, to_json
 from gpt.sequences import evaluating
 from gpt.template import Template, template_named
 from gpt.tokenizer import Tokenizer
-from train import checkpoint, tuning
+from train import checkpoint, checksum, tuning
 from train.ask import tokenizer_of
 from train.batching import LengthBuckets, by_length
 from train.collate import IGNORED, Sample, collate, encode, fitting, pack
@@ -174,7 +174,8 @@ def train(
         loss=lambda some: batch_loss(model, some),
         count=_counting,
         evaluate=evaluate,
-        write=tuning.writer(model, config, save_model),
+        write=tuning.writer(config, save_model),
+        data=checksum.of_arrays(x for sample in samples["training"] for x in (sample.ids, sample.answer)),
     )
     loop = Loop(task, config, out, state)
     learning = sum(p.numel() for p in model.parameters() if p.requires_grad)

@@ -1,20 +1,18 @@
 """The training loop: one for every script.
 
 A step is: forward and backward of a few micro-batches whose gradients add up, clip the gradient, let the
-optimiser move the weights, let the schedule set the next learning rate. The rest is telling people about it.
+optimiser move the weights, let the schedule set the next learning rate. The rest is telling people about it, and
+saving it so that nothing is lost.
 """
 
 from __future__ import annotations
 
 import math
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from tqdm import tqdm
@@ -22,27 +20,35 @@ from tqdm import tqdm
 import tensorlite as tl
 from gpt.model import parameter_groups
 from gpt.options import UsageError, to_json
-from tensorlite import nn
+from tensorlite import machine, nn
 from tensorlite.nn.utils import clip_grad_norm_
 from tensorlite.optim.lr_scheduler import LambdaLR, Schedule, warmup_constant, warmup_cosine, warmup_linear
 from train import checkpoint
+from train.outliers import Outliers
 from train.recipe import Recipe
-from train.run import Run
+from train.run import Run, replace_text
+from train.saving import Saver
+from train.signals import interruptible
+from train.watch import diagnose
 
 Batch = Any
-UNKNOWN = dict.fromkeys(("train_loss", "val_loss", "lr", "grad_norm", "tokens_per_second"))  # null in metrics.jsonl
+# null in metrics.jsonl where a line does not have them
+NUMBERS = ("train_loss", "val_loss", "lr", "grad_norm", "tokens_per_second", "share_of_peak")
 
 
 @dataclass
 class Task:
     """What a script trains: everything about a run that is its own.
 
-    model      what the loop moves to the device, trains and switches between training and evaluation
-    loader     an endless supply: when it is at its end, it begins anew
-    loss       batch -> the loss to minimise, a scalar Tensor
-    count      batch -> how many tokens it trains on
-    evaluate   (step, whether it is the last) -> numbers for the log, val_loss say
-    write      puts the model into the folder of a checkpoint
+    model            what the loop moves to the device, trains and switches between training and evaluation
+    loader           an endless supply: when it is at its end, it begins anew
+    loss             batch -> the loss to minimise, a scalar Tensor
+    count            batch -> how many tokens it trains on
+    evaluate         (step, whether it is the last) -> numbers for the log, val_loss say
+    write            (model, folder): puts a model, which is a copy of `model`, into the folder of a checkpoint
+    data             a checksum of what it trains on: with other data a run does not go on
+    flops_per_token  of training; None if the share of the machine's peak is not to be known
+    parts            what else a checkpoint holds: objects with state_dict() and load_state_dict()
     """
 
     model: nn.Module
@@ -50,14 +56,27 @@ class Task:
     loss: Callable[[Batch], tl.Tensor]
     count: Callable[[Batch], int]
     evaluate: Callable[[int, bool], dict[str, float]]
-    write: Callable[[Path], None]
+    write: Callable[[Any, Path], None]
+    data: str = ""
+    flops_per_token: float | None = None
+    parts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Gathered:
+    """What the micro-batches of a step have given so far, beside their gradients."""
+
+    micro: int = 0
+    loss: float = 0.0
+    tokens: int = 0
+    seconds: float = 0.0
 
 
 class Loop:
     """Trains a Task as a Recipe says, and logs and saves into a Run; from the beginning, or from the `state` that was
     saved before.
 
-    UsageError if there is nothing left to do.
+    UsageError if there is nothing left to do, or the state is that of other data.
     """
 
     def __init__(self, task: Task, recipe: Recipe, run: Run, state: dict[str, Any] | None = None):
@@ -67,95 +86,226 @@ class Loop:
         groups = parameter_groups(self.model, recipe.weight_decay)
         self.optimizer = tl.optim.AdamW(groups, lr=recipe.lr, betas=(recipe.beta1, recipe.beta2))
         self.scheduler = LambdaLR(self.optimizer, _schedule(recipe, self.steps))
+        self.outliers = Outliers(recipe.skip_outliers)
+        self.parts: dict[str, Any] = {
+            "optimizer": self.optimizer,
+            "scheduler": self.scheduler,
+            "loader": task.loader,
+            "outliers": self.outliers,
+            **task.parts,
+        }
+        self.saver = Saver(run.path, self.model, task.write, recipe.keep)
         self.step = 0
+        self.gathered = Gathered()  # of the step that has begun
+        self.begun: tuple[list[Batch], Any] = ([], None)  # its micro-batches, and the generator before them
         self.seconds = 0.0  # spent training, also before it was resumed
+        self.saved = checkpoint.name(0)  # the last position that was saved, and when
+        self.saved_at = time.monotonic()
+        self.peak: float | None = None  # FLOP/s
         if state:
-            self.optimizer.load_state_dict(state["optimizer"])
-            self.scheduler.load_state_dict(state["scheduler"])
-            task.loader.load_state_dict(state["loader"])
-            tl.set_rng_state(state["generator"])  # here, after the model was made, which draws too
-            self.step, self.seconds = state["step"], state["seconds"]
-            if self.step >= self.steps:
-                raise UsageError(
-                    f"{run.path} has trained {self.step:,} steps, nothing is left to do; try --steps {2 * self.step}"
-                )
-            (run.path / "config.json").write_text(to_json(replace(recipe, resume=None)), encoding="utf-8")
-            print(f"going on with {run.path} after step {self.step:,}")
+            self._take_up(state)
+        run.remember()
+
+    def _take_up(self, state: dict[str, Any]) -> None:
+        if state["data"] != self.task.data:
+            raise UsageError(
+                f"--resume {self.run.path}: the data to train on are others than before (checksum {self.task.data}, it "
+                f"was {state['data']}); bring back what they were, or start a new run"
+            )
+        for name, part in self.parts.items():
+            part.load_state_dict(state[name])
+        tl.set_rng_state(state["generator"])  # here, after the model was made, which draws too
+        self.step, self.seconds, self.gathered = state["step"], state["seconds"], Gathered(**state["gathered"])
+        for parameter, gradient in zip(self.model.parameters(), state["gradients"]):
+            parameter.grad = None if gradient is None else gradient.to(parameter.device)
+        if self.step >= self.steps:
+            raise UsageError(
+                f"{self.run.path} has trained {self.step:,} steps, nothing is left to do; try --steps {2 * self.step}"
+            )
+        self.saved = self._position()
+        try:
+            replace_text(self.run.path / "config.json", to_json(replace(self.recipe, resume=None)))
+        except OSError as error:
+            raise UsageError(f"--resume {self.run.path}: cannot be written: {error.strerror}") from None
+        within = f" and {self.gathered.micro} micro-batches" if self.gathered.micro else ""
+        print(f"going on with {self.run.path} after step {self.step:,}{within}")
 
     def train(self) -> bool:
-        """Run until `steps` are done (True) or the user presses Ctrl-C (False). Either way the last step is saved.
+        """Run until `steps` are done (True) or somebody stops it by Ctrl-C or SIGTERM (False), also between two
+        micro-batches of a step. Either way all is saved.
 
-        Raises UsageError if the loss or its gradient is no longer finite; the weights are then as before that step.
+        Raises UsageError if the loss or its gradient is no longer finite, where the last checkpoint is from before; or
+        if the end could not be saved.
         """
+        if self.recipe.measure_peak and self.task.flops_per_token:
+            self.peak = machine.ceilings(self.recipe.device).flops
         batches = self._batches()
         self.model.train()
-        with interruptible() as interrupted, progress(self.steps, self.step) as bar:
-            if self.step == 0:
+        with interruptible() as stopping, progress(self.steps, self.step) as bar:
+            if self.step == 0 and not self.gathered.micro:
                 self._evaluate(bar)
-            while self.step < self.steps and not interrupted():
-                start = time.perf_counter()
+            while self.step < self.steps and not stopping():
                 lr = self.optimizer.param_groups[0]["lr"]
-                loss, norm, tokens = self._step(batches)
-                self.step += 1
-                elapsed = time.perf_counter() - start
-                self.seconds += elapsed
-                numbers = {"train_loss": loss, "lr": lr, "grad_norm": norm, "tokens_per_second": tokens / elapsed}
+                done = self._step(batches, stopping)
+                if done is None:
+                    break
+                numbers = {**self._numbers(*done), "lr": lr}
                 bar.update(1)
-                bar.set_postfix_str(f"loss {loss:.3f}, {tokens / elapsed:,.0f} tokens/s", refresh=False)
-                if self.step == self.steps or self._due(self.recipe.checkpoint_every):
+                bar.set_postfix_str(self._words(numbers), refresh=False)
+                if self.step == self.steps or self._checkpoint_due():
                     self._save()  # before the evaluation, which may take long and may fail
                 if self._due(self.recipe.eval_every):
                     self._evaluate(bar, numbers)
                 elif self._due(self.recipe.log_every):
                     self._log(numbers)
-            if self.step < self.steps:
-                self._save()
+            self._finish()
         return self.step >= self.steps
 
-    def _due(self, every: int | None) -> bool:
-        return bool(every) and (self.step % (every or 1) == 0 or self.step == self.steps)
+    def _due(self, every: int) -> bool:
+        return self.step % every == 0 or self.step == self.steps
 
-    def _step(self, batches: Iterator[Batch]) -> tuple[float, float, int]:
-        """One step of the optimiser: (mean loss, norm of the gradient before clipping, tokens)."""
-        total, tokens = 0.0, 0
-        for _ in range(self.recipe.accumulation):
+    def _checkpoint_due(self) -> bool:
+        interval = self.recipe.checkpoints_due()
+        return interval is not None and interval.due(self.step, time.monotonic() - self.saved_at)
+
+    # A step ---------------------------------------------------------------------------------------------
+
+    def _step(self, batches: Iterator[Batch], stopping: Callable[[], bool]) -> tuple[Gathered, float] | None:
+        """One step of the optimiser: what its micro-batches gave, and the norm of the gradient before clipping. None
+        if it was stopped between two micro-batches."""
+        g = self.gathered
+        self.begun = ([], tl.get_rng_state())
+        while g.micro < self.recipe.accumulation:
+            if g.micro and stopping():
+                return None
+            start = time.perf_counter()
             batch = next(batches)
+            self.begun[0].append(batch)
             loss = self.task.loss(batch) / self.recipe.accumulation
             loss.backward()
-            total += loss.item()
-            tokens += self.task.count(batch)
+            g.loss += loss.item()
+            g.tokens += self.task.count(batch)
+            g.micro += 1
+            g.seconds += (spent := time.perf_counter() - start)
+            self.seconds += spent
+        start = time.perf_counter()
+        norm = self._update(g.loss)
+        g.seconds += (spent := time.perf_counter() - start)
+        self.seconds += spent
+        self.step += 1
+        self.gathered = Gathered()
+        return g, norm
+
+    def _update(self, loss: float) -> float:
+        """Move the weights, unless the step is an outlier. Returns the norm of the gradient."""
         clip = self.recipe.clip if self.recipe.clip is not None else math.inf
         norm = clip_grad_norm_(self.model.parameters(), clip).item()
-        for what, number in (("loss", total), ("norm of the gradient", norm)):
+        for what, number in (("loss", loss), ("norm of the gradient", norm)):
             if not math.isfinite(number):
-                folder = self.run.path / "checkpoints"
-                saved = f"what was saved is in {folder}" if any(folder.glob("step-*")) else "nothing was saved yet"
-                raise UsageError(
-                    f"the {what} became {number} at step {self.step + 1}; lower --lr, or lengthen --warmup ({saved})"
-                )
-        self.optimizer.step()
+                self._explain(what, number)
+        if wrong := self.outliers.look(loss=loss, gradient_norm=norm):
+            print(f"\nstep {self.step + 1:,} is skipped: {wrong}", file=sys.stderr)
+        else:
+            self.optimizer.step()
         self.optimizer.zero_grad()
         self.scheduler.step()
-        return total, norm, tokens
+        return norm
+
+    def _explain(self, what: str, number: float) -> None:
+        """Raise the UsageError that says where `number` came from."""
+        batches, generator = self.begun
+
+        def again() -> None:
+            self.optimizer.zero_grad()
+            tl.set_rng_state(generator)
+            for batch in batches:
+                (self.task.loss(batch) / self.recipe.accumulation).backward()
+
+        where = diagnose(self.model, again)
+        self.saver.wait()
+        raise UsageError(
+            f"the {what} became {number} at step {self.step + 1}: {where}; lower --lr, or lengthen --warmup "
+            f"({self.saver.last()})"
+        )
 
     def _batches(self) -> Iterator[Batch]:
         while True:
             yield from self.task.loader
 
+    # Saving ---------------------------------------------------------------------------------------------
+
+    def _position(self) -> str:
+        return checkpoint.name(self.step, self.gathered.micro)
+
     def _save(self) -> None:
-        parts: dict[str, Any] = {"optimizer": self.optimizer, "scheduler": self.scheduler, "loader": self.task.loader}
-        state = {name: part.state_dict() for name, part in parts.items()}
-        checkpoint.save(self.run.path, self.step, self.task.write, {**state, "seconds": self.seconds})
+        """Begin to write what there is now, unless it was saved before."""
+        if self._position() == self.saved:
+            return
+        try:
+            self.run.restore()
+        except OSError as error:
+            print(f"\n{self.run.path} is gone and cannot be made: {error.strerror}", file=sys.stderr)
+        state = {
+            **{name: part.state_dict() for name, part in self.parts.items()},
+            "generator": tl.get_rng_state(),
+            "gathered": asdict(self.gathered),
+            "gradients": [p.grad for p in self.model.parameters()] if self.gathered.micro else [],
+            "step": self.step,
+            "seconds": self.seconds,
+            "data": self.task.data,
+        }
+        self.saver.save(self._position(), state, self._best())
+        self.saved, self.saved_at = self._position(), time.monotonic()
+
+    def _best(self) -> tuple[str, ...]:
+        """The checkpoint of the lowest validation loss, if that is to be kept."""
+        if not self.recipe.keep_best or self.recipe.checkpoint_every is None:
+            return ()
+        known = [(m["val_loss"], m["step"]) for m in self.run.metrics if m.get("val_loss") is not None and m["step"]]
+        return (checkpoint.name(min(known)[1]),) if known else ()
+
+    def _finish(self) -> None:
+        """See to it that the end is on the disk. Raises UsageError if it cannot be."""
+        self._save()
+        self.saver.wait()
+        if self.saver.failed:
+            self.saved = ""
+            self._save()  # once more: space may be found by now
+            self.saver.wait()
+        if self.saver.failed:
+            raise UsageError(
+                f"step {self.step:,} could not be saved in {self.run.path}: {self.saver.failed.strerror}; "
+                f"{self.saver.last()}. Make room, then --resume {self.run.path}"
+            )
+        checkpoint.prune(self.run.path, self.recipe.keep, self._best())
+
+    # Telling --------------------------------------------------------------------------------------------
+
+    def _numbers(self, g: Gathered, norm: float) -> dict[str, float]:
+        speed = g.tokens / g.seconds
+        numbers = {"train_loss": g.loss, "grad_norm": norm, "tokens_per_second": speed}
+        if self.peak and self.task.flops_per_token:
+            numbers["share_of_peak"] = speed * self.task.flops_per_token / self.peak
+        return numbers
+
+    def _words(self, numbers: dict[str, float]) -> str:
+        words = f"loss {numbers['train_loss']:.3f}, {numbers['tokens_per_second']:,.0f} tokens/s"
+        if "share_of_peak" in numbers:
+            words += f", {numbers['share_of_peak']:.0%} of peak"
+        return words + (f", {self.outliers.skipped} skipped" if self.outliers.skipped else "")
 
     def _log(self, numbers: dict[str, Any]) -> None:
         known = {name: float(f"{value:.6g}") for name, value in numbers.items()}
-        self.run.log(step=self.step, **{**UNKNOWN, **known}, seconds=round(self.seconds, 3))
+        skipped = {} if self.recipe.skip_outliers is None else {"skipped": self.outliers.skipped}
+        self.run.log(step=self.step, **{**dict.fromkeys(NUMBERS), **known}, **skipped, seconds=round(self.seconds, 3))
 
     def _evaluate(self, bar: tqdm, numbers: dict[str, Any] | None = None) -> None:
         self.model.eval()
         results = self.task.evaluate(self.step, self.step >= self.steps)
         self.model.train()
         self._log({**(numbers or {}), **results})
+        if checkpoint.name(self.step) in self._best():
+            self._save()
         words = ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in results.items())
         bar.write(f"step {self.step:>6,}/{self.steps:,}: {words}", file=sys.stdout)
         sys.stdout.flush()
@@ -176,27 +326,3 @@ def progress(steps: int, start: int) -> tqdm:
     return tqdm(
         total=steps, initial=start, unit="step", dynamic_ncols=True, disable=None, file=sys.stderr, smoothing=0.1
     )
-
-
-@contextmanager
-def interruptible() -> Iterator[Callable[[], bool]]:
-    """Inside, the first Ctrl-C only makes the function that this yields return True, so that a step is never cut
-    in half; the second one stops at once."""
-    pressed = False
-
-    def press(signum: int, frame: FrameType | None) -> None:
-        nonlocal pressed
-        if pressed:
-            raise KeyboardInterrupt
-        pressed = True
-        print("\nfinishing this step, then saving; press Ctrl-C again to stop at once", file=sys.stderr)
-
-    try:
-        before = signal.signal(signal.SIGINT, press)
-    except ValueError:  # not the main thread: nobody can press Ctrl-C here
-        yield lambda: False
-        return
-    try:
-        yield lambda: pressed
-    finally:
-        signal.signal(signal.SIGINT, before)

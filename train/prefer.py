@@ -22,7 +22,7 @@ from gpt.options import UsageError, option, run, to_json
 from gpt.sequences import evaluating
 from gpt.template import template_named
 from gpt.tokenizer import Tokenizer
-from train import checkpoint, tuning
+from train import checkpoint, checksum, tuning
 from train.ask import tokenizer_of
 from train.batching import LengthBuckets, by_length
 from train.collate import Sample, collate, encode
@@ -238,7 +238,8 @@ def train(
         loss=lambda some: compared(gained(some)),
         count=lambda some: sum(int(one.answer.sum()) for pair in some for one in pair.answers),
         evaluate=lambda step, last: {f"val_{name}": value for name, value in measure(validation).items()},
-        write=tuning.writer(model, config, save_model),
+        write=tuning.writer(config, save_model),
+        data=checksum.of_arrays(x for pair in training for one in pair.answers for x in (one.ids, one.answer)),
     )
     loop = Loop(task, config, out, state)
     learning = sum(p.numel() for p in model.parameters() if p.requires_grad)

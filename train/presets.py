@@ -56,7 +56,7 @@ PRESETS = {
         min_lr=1e-4,
         eval_every=250,
         sample_every=500,
-        checkpoint_every=250,
+        checkpoint_every="250",
     ),
     # The book's chapter 5: GPT-2's 124M configuration with a head of its own and PyTorch's first values, on one short
     # story. Its embeddings start fifty times larger than GPT-2's, which is why it learns the story by heart so fast.
@@ -115,6 +115,6 @@ PRESETS = {
         eval_batches=200,
         sample_every=1000,
         prompt="<|endoftext|>",
-        checkpoint_every=1000,
+        checkpoint_every="1000",
     ),
 }

@@ -19,7 +19,7 @@ from gpt.generate import generate
 from gpt.model import GPT
 from gpt.options import UsageError, run, to_json
 from gpt.tokenizer import Tokenizer, load_tokenizer
-from train import checkpoint
+from train import checkpoint, checksum
 from train.corpus import Corpus, Windows, make_tokenizer, read, split
 from train.loop import Loop, Task
 from train.presets import PRESETS, Config
@@ -95,7 +95,9 @@ def train(config: Config, corpus: Corpus, model: GPT, out: Run, state: dict[str,
         loss=lambda batch: model.loss(*(ids.to(config.device) for ids in batch)),
         count=lambda batch: batch[0].numel(),
         evaluate=evaluate,
-        write=lambda folder: save_model(model, folder / "model.safetensors"),
+        write=lambda model, folder: save_model(model, folder / "model.safetensors"),
+        data=checksum.of_arrays([corpus.train]),
+        flops_per_token=model.flops_per_token(),
     )
     loop = Loop(task, config, out, state)
     _introduce(config, corpus, model, loop.steps, loader.batch_size)

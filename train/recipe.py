@@ -10,6 +10,8 @@ from typing import ClassVar, Literal, TypeVar
 import tensorlite as tl
 from gpt.config import GPTConfig
 from gpt.options import UsageError, from_json, option, parse
+from train.interval import Interval
+from train.lock import hold
 from train.run import Run
 
 C = TypeVar("C", bound="Recipe")
@@ -37,32 +39,48 @@ class Recipe:
 
     eval_every: int = option(100, "steps between validations")
     log_every: int = option(10, "steps between lines of metrics.jsonl")
-    checkpoint_every: int | None = option(100, "steps between checkpoints; none: at the end and on Ctrl-C")
+    checkpoint_every: str | None = option(
+        "100", "steps between checkpoints, or a time, 10m say; none: at the end and on Ctrl-C"
+    )
+    keep: int = option(1, "checkpoints that stay, the newest ones")
+    keep_best: bool = option(True, "keep also the one with the lowest validation loss")
+    skip_outliers: float | None = option(
+        None, "skip steps whose loss or gradient is so many deviations above its recent mean, 6 say; none: skip none"
+    )
+    measure_peak: bool = option(True, "measure the machine's peak at the start, to say what share of it training takes")
     seed: int = option(1337, "where all random numbers come from")
     device: Literal["cpu", "cuda"] = option("cpu", "where the model is")
 
     # What may differ when a run goes on: how long it trains and what it reports, not what it learns.
     MAY_CHANGE: ClassVar[frozenset[str]] = frozenset(
-        {"resume", "steps", "epochs", "eval_every", "log_every", "checkpoint_every", "device"}
+        {
+            *("resume", "steps", "epochs", "eval_every", "log_every", "device"),
+            *("checkpoint_every", "keep", "keep_best", "measure_peak"),
+        }
     )
 
     def __post_init__(self) -> None:
-        self.at_least(1, "batch_size", "accumulation", "eval_every", "log_every", "steps", "epochs", "checkpoint_every")
+        self.at_least(1, "batch_size", "accumulation", "eval_every", "log_every", "steps", "epochs", "keep")
         self.at_least(0, "min_lr", "warmup", "weight_decay")
-        for name in ("lr", "clip"):
+        self.checkpoints_due()
+        for name in ("lr", "clip", "skip_outliers"):
             if getattr(self, name) is not None and getattr(self, name) <= 0:
-                raise UsageError(f"--{name} is above 0, not {getattr(self, name)}")
+                raise UsageError(f"{flag(name)} is above 0, not {getattr(self, name)}")
         for name in ("beta1", "beta2"):
             if not 0 <= getattr(self, name) < 1:
                 raise UsageError(f"--{name} is at least 0 and below 1, not {getattr(self, name)}")
         if self.steps is None and self.epochs is None:
             raise UsageError("how long shall it train? give --steps or --epochs")
 
+    def checkpoints_due(self) -> Interval | None:
+        """How often one is made. Raises UsageError if --checkpoint-every says nothing that can be understood."""
+        return None if self.checkpoint_every is None else Interval.parse(self.checkpoint_every, "--checkpoint-every")
+
     def at_least(self, least: int, *names: str) -> None:
         """UsageError for the first of these fields that is smaller; None is never too small."""
         for name in names:
             if (value := getattr(self, name)) is not None and value < least:
-                raise UsageError(f"--{name.replace('_', '-')} is at least {least}, not {value}")
+                raise UsageError(f"{flag(name)} is at least {least}, not {value}")
 
 
 @dataclass(frozen=True)
@@ -102,11 +120,24 @@ def configured(
     except UsageError as error:
         raise UsageError(f"--resume {folder}: is it a run of train.{prog}? {error}") from None
     asked = parse(config, argv, {"saved": saved}, "saved", prog, description)
-    changed = [f.name for f in fields(config) if getattr(saved, f.name) != getattr(asked, f.name)]
-    if refused := [name for name in changed if name not in config.MAY_CHANGE]:
-        flags = ", ".join(f"--{name.replace('_', '-')}" for name in refused)
-        raise UsageError(f"--resume {folder}: {flags} cannot differ from the run's own; start a new run")
+    hold(folder)  # if another process has it, say so before anything is read
+    values = {f.name: (getattr(saved, f.name), getattr(asked, f.name)) for f in fields(config)}
+    changed = {name: f"{flag(name)} {now} (it was {then})" for name, (then, now) in values.items() if then != now}
+    changed.pop("resume")
+    if refused := [words for name, words in changed.items() if name not in config.MAY_CHANGE]:
+        free = ", ".join(flag(f.name) for f in fields(config) if f.name in config.MAY_CHANGE - {"resume"})
+        raise UsageError(
+            f"--resume {folder}: {', '.join(refused)}: what it learns cannot differ from the run's own; start a new "
+            f"run, or leave that out (what may differ: {free})"
+        )
+    if changed:
+        print(f"changed  {', '.join(changed.values())}")
     return asked
+
+
+def flag(name: str) -> str:
+    """The option that sets a field."""
+    return f"--{name.replace('_', '-')}"
 
 
 def check_device(name: str) -> None:

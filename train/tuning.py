@@ -62,11 +62,11 @@ def _freeze(model: GPT | GPTClassifier, tuning: Tuning) -> None:
         parameter.requires_grad_(id(parameter) in learning)
 
 
-def writer(model: M, tuning: Tuning, save: Callable[[M, Path], None]) -> Callable[[Path], None]:
-    """What puts the model into a checkpoint's folder: all of it, or LoRA's adapters alone."""
+def writer(tuning: Tuning, save: Callable[[M, Path], None]) -> Callable[[M, Path], None]:
+    """What puts a model into a checkpoint's folder: all of it, or LoRA's adapters alone."""
     if tuning.train == "lora":
-        return lambda folder: save_lora(model, folder / "adapter.safetensors", tuning.lora())
-    return lambda folder: save(model, folder / "model.safetensors")
+        return lambda model, folder: save_lora(model, folder / "adapter.safetensors", tuning.lora())
+    return lambda model, folder: save(model, folder / "model.safetensors")
 
 
 def finish(model: M, tuning: Tuning, save: Callable[[M, Path], None], run: Path) -> None:

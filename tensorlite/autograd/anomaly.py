@@ -22,13 +22,19 @@ if TYPE_CHECKING:
 PACKAGE = f"{Path(__file__).parents[1]}{os.sep}"
 
 
-def _caller() -> str:
-    """The line that is being run outside tensorlite."""
+def caller() -> str:
+    """The line outside tensorlite that runs the op which a hook is looking at."""
     frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(PACKAGE):
+    while frame.f_back is not None and not _ours(frame.f_code.co_filename):  # the hook, maybe somebody else's
+        frame = frame.f_back
+    while frame.f_back is not None and _ours(frame.f_code.co_filename):
         frame = frame.f_back
     path, line = frame.f_code.co_filename, frame.f_lineno
     return f"{path}:{line}, in {frame.f_code.co_name}: {linecache.getline(path, line).strip()}"
+
+
+def _ours(path: str) -> bool:
+    return path.startswith(PACKAGE) and path != __file__
 
 
 def _holds(test: str, x: Any) -> bool:
@@ -38,7 +44,8 @@ def _holds(test: str, x: Any) -> bool:
     return floating and bool(getattr(xp(array), test)(array).any())
 
 
-def _finite(x: Any) -> bool:
+def finite(x: Any) -> bool:
+    """Whether no number in x, an array or a Tensor, is nan or infinite."""
     return not (_holds("isnan", x) or _holds("isinf", x))
 
 
@@ -56,9 +63,9 @@ class AnomalyHook(Hook):
     def after_forward(self, op: Op, inputs: Sequence[Any], attributes: dict[str, Any], output: Any) -> None:
         outputs = output if isinstance(output, tuple) else (output,)
         if outputs and outputs[0].node is not None:
-            self.places[outputs[0].node] = _caller()
-        if self.check_forward and all(map(_finite, inputs)) and not all(map(_finite, outputs)):
-            raise RuntimeError(f"detect_anomaly: [{op.name}] made nan or infinity of finite numbers\nat {_caller()}")
+            self.places[outputs[0].node] = caller()
+        if self.check_forward and all(map(finite, inputs)) and not all(map(finite, outputs)):
+            raise RuntimeError(f"detect_anomaly: [{op.name}] made nan or infinity of finite numbers\nat {caller()}")
 
     def after_backward(self, node: Node, gradient: Any, contributions: Sequence[Any]) -> None:
         for i, (parent, contribution) in enumerate(zip(node.parents, contributions)):

@@ -1,0 +1,406 @@
+"""A run survives: being stopped anywhere, kill -9, a full disk, a folder that is gone, a second process, and nan."""
+
+import errno
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tensorlite as tl
+from benchmarks.kill import kills
+from gpt.checkpoint import checkpoints
+from gpt.options import UsageError
+from tensorlite import nn
+from tensorlite.nn import functional as F
+from train import checkpoint, lock
+from train.interval import Interval
+from train.loop import Loop, Task
+from train.outliers import Outliers
+from train.recipe import Recipe
+from train.run import Run, append, read_metrics
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals and limits are POSIX's")
+STEPS, MICRO = 7, 3
+
+
+class Net(nn.Module):
+    def __init__(self, first=lambda x: x):
+        super().__init__()
+        self.rise, self.drop, self.fall = nn.Linear(8, 16), nn.Dropout(0.2), nn.Linear(16, 1)
+        self.first = first
+
+    def forward(self, x):
+        return self.fall(self.drop(F.gelu(self.rise(self.first(x)))))
+
+
+def trained(folder, stop=None, number=signal.SIGINT, first=lambda x: x, each=lambda: None, write=None, **changes):
+    """The loop, after it has trained in `folder`, from the beginning or on; a signal came in micro-batch `stop`."""
+    defaults = {"steps": STEPS, "accumulation": MICRO, "batch_size": 4, "warmup": 2, "log_every": 1, "eval_every": 3}
+    recipe = Recipe(**{**defaults, "checkpoint_every": None, **changes})
+    x = tl.randn(42, 8, generator=tl.Generator().manual_seed(0))
+    data = tl.data.TensorDataset(x, x[:, :1].sin())
+    loader = tl.data.DataLoader(data, 4, shuffle=True, generator=tl.Generator().manual_seed(1))
+    tl.manual_seed(3)
+    model, calls = Net(first), 0
+    state = None
+    if folder.exists():
+        saved, state = checkpoint.load(folder)
+        model.load_state_dict(tl.load(saved / "model.safetensors"))
+        run = Run.open(folder, state["step"])
+    else:
+        run = Run.create(folder, "{}")
+
+    def loss(batch):
+        nonlocal calls
+        each()
+        if calls == stop:
+            os.kill(os.getpid(), number)
+        calls += 1
+        return F.mse_loss(model(batch[0]), batch[1])
+
+    write = write or (lambda model, folder: tl.save(model.state_dict(), folder / "model.safetensors"))
+    task = Task(
+        model, loader, loss, lambda b: len(b[0]), lambda step, last: {"val_loss": abs(step - 4) + 1}, write, "a"
+    )
+    loop = Loop(task, recipe, run, state)
+    loop.train()
+    return loop
+
+
+def bits(loop):
+    return [p.tolist() for p in loop.model.parameters()]
+
+
+def losses(folder):
+    return [(m["step"], m["train_loss"], m["grad_norm"], m["lr"]) for m in read_metrics(folder / "metrics.jsonl")]
+
+
+def names(folder):
+    return [path.name for path in checkpoints(folder)]
+
+
+# Stopping ---------------------------------------------------------------------------------------------
+
+
+def test_stopped_anywhere_and_resumed_it_has_the_same_bits(tmp_path, capsys):
+    """30 times by SIGINT or SIGTERM in a random micro-batch, with dropout, accumulation, shuffling and epochs that end
+    within steps."""
+    whole, rng, within = trained(tmp_path / "whole"), random.Random(0), 0
+    for i in range(30):
+        folder, stop = tmp_path / f"{i}", rng.randrange(STEPS * MICRO)
+        part = trained(folder, stop, rng.choice([signal.SIGINT, signal.SIGTERM]))
+        assert (part.step, part.gathered.micro) == divmod(stop + 1, MICRO)
+        assert names(folder) == [checkpoint.name(*divmod(stop + 1, MICRO))]
+        within += bool(part.gathered.micro)
+        if part.step < STEPS:
+            part = trained(folder)
+        assert bits(part) == bits(whole)
+        assert losses(folder) == losses(tmp_path / "whole")
+    assert 10 <= within < 30
+    assert "finishing this step, then saving; press Ctrl-C again" in capsys.readouterr().err
+
+
+def test_a_second_signal_stops_at_once_and_harms_nothing(tmp_path, capsys):
+    trained(tmp_path / "a", steps=2)
+
+    enough = threading.Event()
+
+    def slow(model, folder):
+        (folder / "model.safetensors").write_bytes(b"half")
+        threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        enough.wait(60)
+
+    start = time.perf_counter()
+    with pytest.raises(SystemExit) as stopped:
+        trained(tmp_path / "a", stop=4, write=slow)
+    assert stopped.value.code == 128 + signal.SIGTERM and time.perf_counter() - start < 60
+    assert "stopped at once; the last checkpoint is whole" in capsys.readouterr().err
+    assert checkpoint.load(tmp_path / "a")[1]["step"] == 2
+    assert (tmp_path / "a" / "checkpoints" / ".step-000003+002.part").exists()  # the next save removes it
+    enough.set()
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments(tmp_path):
+    counts = kills(25, tmp_path / "run", seed=0)
+    assert counts["kills"] == counts["loadable"] == 25 and counts["torn"] == 0 and counts["same bits"]
+    assert counts["oldest"] <= 1
+
+
+# Checkpoints ------------------------------------------------------------------------------------------
+
+
+def test_the_newest_and_the_best_stay(tmp_path):
+    trained(tmp_path / "a", checkpoint_every="1", keep=2, eval_every=1)
+    assert names(tmp_path / "a") == ["step-000004", "step-000006", "step-000007"]
+    trained(tmp_path / "b", checkpoint_every="5", eval_every=3)  # saved because it is the best so far
+    assert names(tmp_path / "b") == ["step-000003", "step-000007"]
+    trained(tmp_path / "c", checkpoint_every="1", eval_every=1, keep_best=False)
+    assert names(tmp_path / "c") == ["step-000007"]
+
+
+def test_every_so_many_minutes():
+    assert Interval.parse("2h", "--x").due(1, 7200) and not Interval.parse("2h", "--x").due(100, 7199)
+    for wrong in ("0", "ten", "10 m", "-5", "0s"):
+        with pytest.raises(UsageError, match="--checkpoint-every is a number of steps, 100 say, or a time, 30s, 10m"):
+            Recipe(checkpoint_every=wrong)
+
+
+@pytest.mark.parametrize("harm", ["flip", "cut", "delete", "manifest"])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_taken(tmp_path, capsys, harm):
+    whole = trained(tmp_path / "whole")
+    trained(tmp_path / "a", stop=14, checkpoint_every="1", keep=2, keep_best=False)
+    file = tmp_path / "a" / "checkpoints" / "step-000005" / "model.safetensors"
+    content = bytearray(file.read_bytes())
+    if harm == "flip":
+        content[-1] ^= 1
+        file.write_bytes(content)
+    elif harm == "cut":
+        file.write_bytes(content[:-8])
+    elif harm == "delete":
+        file.unlink()
+    else:
+        (file.parent / "manifest.json").write_text("{")
+    loop = trained(tmp_path / "a", keep_best=False)
+    wrong = {
+        "flip": "the checksum of model.safetensors is not that of what was written",
+        "cut": f"model.safetensors has {len(content) - 8:,} bytes, and {len(content):,} were written",
+        "delete": "model.safetensors: No such file",
+        "manifest": "manifest.json cannot be read",
+    }
+    assert f"step-000005 is damaged, an older one is tried: {wrong[harm]}" in capsys.readouterr().err
+    assert bits(loop) == bits(whole)
+    for folder in checkpoints(tmp_path / "a"):
+        (folder / "training.safetensors").unlink()
+    with pytest.raises(UsageError, match="all of its checkpoints are damaged"):
+        checkpoint.load(tmp_path / "a")
+
+
+def test_without_a_checkpoint_there_is_nothing_to_go_on_from(tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    with pytest.raises(UsageError, match=r"it has no checkpoint yet, .* delete it and start anew"):
+        checkpoint.load(tmp_path)
+
+
+def test_another_version_is_said(tmp_path, capsys):
+    trained(tmp_path / "a", steps=3)
+    file = tmp_path / "a" / "checkpoints" / "step-000003" / "manifest.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"versions": {"numpy": "1.0"}}))
+    trained(tmp_path / "a")
+    assert f"numpy 1.0 → {np.__version__}; the last bits may differ" in capsys.readouterr().err
+
+
+def test_training_goes_on_while_a_checkpoint_is_written(tmp_path):
+    """What is written is the state at the time of saving, however far training has come meanwhile."""
+    steps_during: list[int] = []
+    writing = threading.Event()
+
+    def slow(model, folder):
+        writing.set()
+        before = model.rise.weight.tolist()
+        time.sleep(0.3)
+        assert model.rise.weight.tolist() == before
+        writing.clear()
+        tl.save(model.state_dict(), folder / "model.safetensors")
+
+    trained(tmp_path / "a", write=slow, each=lambda: steps_during.append(writing.is_set()), checkpoint_every="3")
+    assert sum(steps_during) >= MICRO
+    assert len(steps_during) == STEPS * MICRO
+
+
+# The disk ---------------------------------------------------------------------------------------------
+
+
+def test_a_full_disk_is_said_and_the_last_checkpoint_loads(tmp_path, capsys):
+    whole = trained(tmp_path / "whole")
+    trained(tmp_path / "a", steps=2)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1200, limits[1]))
+        with pytest.raises(
+            UsageError, match=r"step 7 could not be saved .*: File too large; the last .*step-000002\. Make"
+        ):
+            trained(tmp_path / "a", checkpoint_every="1")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    told = capsys.readouterr().err
+    assert told.count("could not be saved: File too large; the last checkpoint is") == 6
+    assert told.count("metrics.jsonl cannot be written: File too large; training goes on") == 1
+    assert [path.name for path in (tmp_path / "a" / "checkpoints").iterdir()] == ["step-000002"]
+    assert all(json.loads(line) for line in (tmp_path / "a" / "metrics.jsonl").read_text().splitlines())
+    assert bits(trained(tmp_path / "a")) == bits(whole)
+
+
+def test_what_the_disk_did_not_take_is_written_later(tmp_path, monkeypatch, capsys):
+    def full(path, text):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    run = Run.create(tmp_path / "a", "{}")
+    run.log(step=1)
+    with monkeypatch.context() as patch:
+        patch.setattr("train.run.append", full)
+        run.log(step=2)
+        run.sample(2, "text")
+        run.log(step=3)
+    run.log(step=4)
+    run.sample(4, "more")
+    assert [m["step"] for m in read_metrics(run.path / "metrics.jsonl")] == [1, 2, 3, 4]
+    assert (run.path / "samples.txt").read_text() == "--- step 2 ---\ntext\n\n--- step 4 ---\nmore\n\n"
+    assert capsys.readouterr().err.count("No space left on device; training goes on") == 2
+
+
+def test_a_line_is_added_whole_or_not_at_all(tmp_path):
+    file, limits = tmp_path / "lines", resource.getrlimit(resource.RLIMIT_FSIZE)
+    append(file, "a" * 99 + "\n")
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (150, limits[1]))
+        with pytest.raises(OSError, match="too large"):
+            append(file, "b" * 99 + "\n")  # of which 50 would have fitted
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert file.read_text() == "a" * 99 + "\n"
+
+
+def test_a_folder_that_somebody_deletes_is_made_again(tmp_path, capsys):
+    whole, calls = trained(tmp_path / "whole"), iter(range(1000))
+    folder = tmp_path / "a"
+    trained(
+        folder,
+        each=lambda: next(calls) == 10 and time.sleep(0.5) is None and shutil.rmtree(folder),
+        checkpoint_every="2",
+    )
+    assert "was gone; it is there again" in capsys.readouterr().err
+    assert losses(folder) == losses(tmp_path / "whole") and (folder / "config.json").read_text() == "{}"
+    saved, state = checkpoint.load(folder)
+    assert state["step"] == STEPS
+    stored = tl.load(saved / "model.safetensors")
+    assert all(np.array_equal(stored[k].numpy(), v.numpy()) for k, v in whole.model.state_dict().items())
+
+
+def test_what_was_logged_after_the_checkpoint_is_forgotten(tmp_path):
+    run = Run.create(tmp_path / "a", "{}")
+    for step in (0, 2, 4):
+        run.log(step=step)
+        run.sample(step, f"--- step {step}\nthe text of {step}")
+    with (run.path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 4, "tr')
+    again = Run.open(run.path, 2)
+    assert [m["step"] for m in read_metrics(run.path / "metrics.jsonl")] == [m["step"] for m in again.metrics] == [0, 2]
+    assert (run.path / "samples.txt").read_text().endswith("the text of 2\n\n")
+
+
+# The lock ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def other(tmp_path):
+    """Another process that holds tmp_path."""
+    code = (
+        f"from train.lock import hold; from pathlib import Path; x = hold(Path({str(tmp_path)!r})); print(1); input()"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", f"{code.replace('print(1)', 'print(1, flush=True)')}"],
+        cwd=Path(__file__).parents[1],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == "1\n"
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def test_two_processes_do_not_share_a_folder(tmp_path, other, capsys):
+    with pytest.raises(UsageError, match=rf"is in use by process {other.pid} on .*; wait for it, or stop it"):
+        lock.hold(tmp_path)
+    os.kill(other.pid, signal.SIGKILL)
+    other.wait()
+    assert (tmp_path / lock.NAME).exists()
+    held = lock.hold(tmp_path)
+    assert lock.hold(tmp_path) is held
+    assert f"process {other.pid} on {socket.gethostname()} had it and is gone; taking over" in capsys.readouterr().err
+    held.release()
+    assert not (tmp_path / lock.NAME).exists()
+
+
+def test_another_machine_counts_as_gone_when_it_gives_no_sign_of_life(tmp_path, capsys):
+    file = tmp_path / lock.NAME
+    file.write_text(json.dumps({"pid": 7, "host": "far"}))
+    with pytest.raises(UsageError, match=r"was in use by process 7 on far \d+ s ago; after 120 s .* counts as gone"):
+        lock.hold(tmp_path)
+    os.utime(file, (time.time() - 121,) * 2)
+    lock.hold(tmp_path).release()
+    assert "process 7 on far had it and is gone" in capsys.readouterr().err
+
+
+# Numbers ----------------------------------------------------------------------------------------------
+
+
+def test_nan_names_the_op_and_the_module_and_keeps_the_checkpoint(tmp_path):
+    calls = iter(range(1000))
+    with pytest.raises(UsageError) as error, np.errstate(all="ignore"):
+        trained(
+            tmp_path / "a",
+            first=lambda x: (x * 0).log() * 0 if next(calls) >= 10 else x,
+            checkpoint_every="1",
+        )
+    said = str(error.value)
+    assert "the loss became nan at step 4: [log] in Net made it of finite numbers, at " in said
+    assert "test_survive.py" in said and "lower --lr, or lengthen --warmup (the last checkpoint is" in said
+    assert checkpoint.load(tmp_path / "a")[1]["step"] == 3
+
+
+class Root(nn.Module):
+    def forward(self, x):
+        return (x * 0).sqrt().mean()  # whose slope at 0 is infinite
+
+
+@np.errstate(all="ignore")
+def test_a_gradient_that_is_infinite_is_traced_to_its_backward(tmp_path):
+    root = Root()
+    model = nn.Sequential(nn.Linear(8, 2), root)
+    recipe = Recipe(steps=3, warmup=0, batch_size=4)
+    loader = tl.data.DataLoader(tl.data.TensorDataset(tl.ones(8, 8)), 4)
+    write = lambda model, folder: None
+    task = Task(model, loader, lambda batch: model(batch[0]), len, lambda step, last: {}, write)
+    with pytest.raises(
+        UsageError, match=r"norm of the gradient became nan at step 1: the backward of \[sqrt\] in 1 made"
+    ):
+        Loop(task, recipe, Run.create(tmp_path / "a", "{}")).train()
+    with tl.no_grad():
+        model[0].weight.fill_(float("inf"))
+    with pytest.raises(UsageError, match=r"the weight 0\.weight had it before the step.*nothing was saved yet"):
+        Loop(task, recipe, Run.create(tmp_path / "b", "{}")).train()
+
+
+def test_outliers_are_skipped_and_counted(tmp_path, capsys):
+    calls = iter(range(1000))
+    options = {"steps": 60, "accumulation": 1, "skip_outliers": 6.0, "eval_every": 60}
+    spoil = lambda x: x * 1000 if next(calls) == 45 else x
+    loop = trained(tmp_path / "a", first=spoil, **options)
+    assert loop.outliers.skipped == 1 and "step 46 is skipped: loss" in capsys.readouterr().err
+    assert [m["skipped"] for m in read_metrics(tmp_path / "a" / "metrics.jsonl")] == [0] * 46 + [1] * 15
+    calls = iter(range(1000))
+    trained(tmp_path / "b", stop=43, first=spoil, **options)
+    again = trained(tmp_path / "b", first=spoil, **options)
+    assert bits(again) == bits(loop) and again.outliers.skipped == 1
+
+
+def test_nothing_is_an_outlier_before_enough_is_known():
+    outliers = Outliers(3.0)
+    assert all(outliers.look(loss=value) is None for value in (1.0, 1e9, *[1.0, 1.1] * 16))
+    assert Outliers(None).look(loss=1e30) is None
+    with pytest.raises(UsageError, match=r"--skip-outliers is above 0, not -1"):
+        Recipe(skip_outliers=-1.0)
