@@ -92,7 +92,7 @@ class BatchSampler(Sampler):
 
 
 def after(sampler: Iterable[Any], n: int) -> Iterator[Any]:
-    """What a sampler gives, but for the first n. One that need not make these to leave them out has a method `after`."""
+    """What a sampler gives, but for the first n; one that need not make these has a method `after`."""
     if "after" in vars(type(sampler)):  # where a subclass has an __iter__ of its own, what it inherits would not fit
         return sampler.after(n)  # type: ignore[attr-defined]
     return islice(iter(sampler), n, None)

@@ -246,8 +246,8 @@ class Build:
 def _tokenizer(plan: Plan) -> Tokenizer:
     if plan.tokenizer in ("characters", "words", "bpe") and any(s.name == STDIN for s in plan.sources):
         raise UsageError(
-            f"--tokenizer {plan.tokenizer} reads the text before it is encoded, and standard input can be read once; name "
-            "a tokenizer that is there already"
+            f"--tokenizer {plan.tokenizer} reads the text before it is encoded, and standard input can be read once; "
+            "name a tokenizer that is there already"
         )
 
     def ignore(reason: str) -> None:

@@ -1,6 +1,6 @@
 """The documents in a source, in pieces, so that none of them need fit in memory.
 
-A text file is one document, or several with a separator between them; a line of JSONL and a row of Parquet are one each.
+A text file is one document, or several with a separator between them; a line of JSONL is one, and a row of Parquet.
 A long document comes in pieces that end before white space: there no word of GPT-2's pattern goes on, so the pieces
 have the tokens of the whole.
 """

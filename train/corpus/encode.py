@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -50,10 +51,8 @@ class Encoder:
         if tokenizer.eot_id is not None:
             self.mark = np.array([tokenizer.eot_id], self.dtype)
         else:
-            try:
+            with suppress(ValueError):  # there is no line break either
                 self.mark = tokenizer.encode_array("\n")
-            except ValueError:  # there is no line break either
-                pass
         # None of these can come out of a document: what is spelled like one is cut in two, as ordinary text.
         marks = [token for token in tokenizer.special_tokens if len(token) > 1]
         self._special = re.compile("|".join(map(re.escape, sorted(marks, key=len, reverse=True)))) if marks else None

@@ -1,7 +1,7 @@
 """A folder of shards and its index: which of them are for training and which for validation, and what they must hold.
 
-`index.json` lists the shards with their checksums and has one of its own; `tokenizer.json` beside it is the tokenizer. A
-folder without an index, as nanoGPT's and llm.c's scripts make it, holds *.bin; those with `val` in their names are for
+`index.json` lists the shards with their checksums and has one of its own; `tokenizer.json` is the tokenizer. A folder
+without an index, as nanoGPT's and llm.c's scripts make it, holds *.bin; those with `val` in their names are for
 validation.
 """
 
@@ -94,9 +94,10 @@ def open_corpus(
             own, parts = _indexed(paths[0])
         else:
             own, parts = _unindexed(paths)
-        tokenizer = (
-            own or _named(tokenizer, source, paths[0]) if isinstance(tokenizer, str) else _same(tokenizer, own, source)
-        )
+        if isinstance(tokenizer, str):
+            tokenizer = own or _named(tokenizer, source, paths[0])
+        elif own not in (None, tokenizer):
+            raise ShardError(f"{source} is of another vocabulary than the run; --resume needs the shards it began with")
         for part in PARTS:
             if not parts[part]:
                 raise ShardError(
@@ -208,19 +209,13 @@ def _named(name: str, source: str, folder: Path) -> Tokenizer:
     if name in ("characters", "words", "bpe"):
         pickled = " (meta.pkl is a pickle, which is not read)" if (folder / "meta.pkl").is_file() else ""
         raise UsageError(
-            f"--data {source} holds tokens and no {TOKENIZER}{pickled}; say what they were made with: --tokenizer gpt2, "
-            "or a tokenizer's file"
+            f"--data {source} holds tokens and no {TOKENIZER}{pickled}; say what they were made with: --tokenizer "
+            "gpt2, or a tokenizer's file"
         )
     try:
         return find_tokenizer(name)
     except (OSError, ValueError) as error:
         raise UsageError(f"--tokenizer {name}: {' '.join(str(error).split())}") from None
-
-
-def _same(tokenizer: Tokenizer, own: Tokenizer | None, source: str) -> Tokenizer:
-    if own is not None and own != tokenizer:
-        raise ShardError(f"{source} is of another vocabulary than the run; --resume needs the shards it began with")
-    return tokenizer
 
 
 def _checksum(content: Any) -> str:

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 HEADER = 1024  # bytes
-_FORMS = {(20240520, 1): np.dtype("<u2"), (20240801, 7): np.dtype("<u4")}
+_FORMS: dict[tuple[int, int], np.dtype] = {(20240520, 1): np.dtype("<u2"), (20240801, 7): np.dtype("<u4")}
 _MARK, _VERSION = int.from_bytes(b"tlsh", "little"), 1
 _CHUNK = 2**22  # bytes that are checked at a time
 
@@ -112,7 +112,7 @@ def open_shard(path: Path) -> Shard:
             raise ShardError(f"{path}: the header is damaged, or of a version unknown here ({magic}, {version})")
         if size % 2:
             raise ShardError(
-                f"{path} is truncated, or no file of tokens: without a header it holds uint16, and it has {size:,} bytes"
+                f"{path} is truncated, or no file of tokens: without a header it holds uint16, and {size:,} bytes"
             )
         return Shard(path, np.dtype("<u2"), size // 2)
     if len(head) < HEADER:

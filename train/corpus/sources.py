@@ -80,7 +80,7 @@ def _raw(name: str) -> Any:
     if is_url(name):
         system, path = filesystem(name)
         return system.open(path, "rb")
-    return open(name, "rb")  # noqa: SIM115  the caller closes it
+    return open(name, "rb")  # the caller closes it
 
 
 def _local(name: str) -> list[tuple[str, int, str]]:
@@ -137,7 +137,7 @@ def _format(name: str, format: str) -> str:
 
 
 def _gunzip(raw: IO[bytes]) -> IO[bytes]:
-    return io.BufferedReader(gzip.GzipFile(fileobj=raw), _CHUNK)  # type: ignore[arg-type]
+    return io.BufferedReader(gzip.GzipFile(fileobj=raw), _CHUNK)
 
 
 def _unzstd(raw: IO[bytes]) -> IO[bytes]:

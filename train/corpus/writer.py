@@ -1,7 +1,7 @@
 """A part of a corpus while it grows: shards that are complete, and one that is not, to which tokens are appended.
 
-What is not complete has another name, `.train_000003.bin.part`; it gets its header and its name when it is full. How far
-it was at some moment is a few numbers, `state()`: a writer that takes them up cuts off what came later.
+What is not complete has another name, `.train_000003.bin.part`; it gets header and name when it is full. How far it
+was at some moment is a few numbers, `state()`: a writer that takes them up cuts off what came later.
 """
 
 from __future__ import annotations
