@@ -1,6 +1,6 @@
 """Text to shards, and shards to batches: `python -m benchmarks.corpus --mb 1000`.
 
-Writes a text of the given size, made of the words of Python's standard library, encodes it with GPT-2's tokens in 1 and 2
+Writes a text of the given size, of the words of Python's standard library, encodes it with GPT-2's tokens in 1 and 2
 processes, and measures MB/s and the memory of the process that writes and of those that encode. Then trains the
 shakespeare-char model on shards for some steps and measures how long it waits for batches.
 """

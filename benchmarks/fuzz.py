@@ -1,8 +1,8 @@
 """Files that are damaged, and what becomes of them: `python -m benchmarks.fuzz --cases 100000`.
 
-Takes a whole file of each kind that is read here, changes it at random, and reads it. It may be refused by the exception
-that is documented, or read; where it has a checksum, what is read must be what was written. A case that takes longer than
-SECONDS, or memory beyond the file's size and BOUND, is a fault.
+Takes a whole file of each kind that is read here, changes it at random, and reads it. It may be refused by the
+exception that is documented, or read; where it has a checksum, what is read must be what was written. A case that takes
+longer than SECONDS, or memory beyond the file's size and BOUND, is a fault.
 """
 
 from __future__ import annotations
@@ -74,8 +74,8 @@ def kinds(folder: Path) -> dict[str, Kind]:
 
 
 def mutated(whole: bytes, dice: random.Random) -> bytes:
-    """`whole` with one to four changes: bits, bytes, numbers at their limits, pieces cut out, doubled, moved, and JSON's
-    marks and numbers exchanged. Half of them fall into the first bytes, where headers are."""
+    """`whole` with one to four changes: bits, bytes, numbers at their limits, pieces cut out, doubled, moved, and marks
+    and numbers of JSON. Half of them fall into the first bytes, where headers are."""
     data = bytearray(whole)
     for _ in range(dice.choice((1, 1, 1, 2, 4))):
         at = dice.randrange(len(data) or 1) if dice.random() < 0.5 else dice.randrange(min(len(data), 400) or 1)
