@@ -342,12 +342,15 @@ def test_what_cannot_be_read_is_skipped_and_counted_if_asked(build, jsonl, capsy
     assert "left out  2, of which the first:" in printed and "line 1 is not JSON" in printed
 
 
-def test_a_build_goes_on_only_as_it_began(build, jsonl, monkeypatch):
+def test_a_build_goes_on_only_as_it_began(build, jsonl, tmp_path):
     jsonl.write_text(jsonl.read_text() + "nonsense")
     with pytest.raises(UsageError, match="line 301 is not JSON"):
         build("a")
     with pytest.raises(UsageError, match=r"not finished is there, and differs in val_fraction; give its own options"):
         build("a", "--val-fraction", "0.2")
+    (tmp_path / "a" / "train_000000.bin").write_bytes(bytes(10))
+    with pytest.raises(UsageError, match=r"a is not finished; the python -m train.corpus that began it goes on"):
+        open_corpus([tmp_path / "a"], "gpt2", 16)
     jsonl.write_text(jsonl.read_text().replace("nonsense", ""))
     with pytest.raises(UsageError, match="differs in sources"):
         build("a")

@@ -23,13 +23,13 @@ from gpt.tokenizer import Tokenizer, load_tokenizer
 from tensorlite.serialize import replacing
 from train.corpus.documents import PIECE, pieces
 from train.corpus.encode import Text, encoded
-from train.corpus.folder import INDEX, PARTS, TOKENIZER, digest, write_index
+from train.corpus.folder import INDEX, PARTS, PROGRESS, TOKENIZER, digest, write_index
 from train.corpus.shards import ShardError
 from train.corpus.sources import STDIN, Source
 from train.corpus.text import make_tokenizer
 from train.corpus.writer import ShardWriter
 
-PROGRESS, LOCK = "progress.json", ".lock"
+LOCK = ".lock"
 SAVE_EVERY = 10.0  # seconds
 BATCH = 2**19  # bytes of text that a process encodes at a time
 

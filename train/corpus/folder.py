@@ -27,6 +27,7 @@ from train.corpus.shards import Shard, ShardError, open_shard
 from train.corpus.text import Corpus, checked
 
 INDEX, TOKENIZER = "index.json", "tokenizer.json"
+PROGRESS = "progress.json"  # there while the folder is being built
 PARTS = ("train", "val")
 VERSION = 1
 _KEYS = {"version", "tokenizer", "vocab_size", "end_of_text", "parts", "built"}
@@ -94,9 +95,8 @@ def open_corpus(
             own, parts = _indexed(paths[0])
         else:
             own, parts = _unindexed(paths)
-        if isinstance(tokenizer, str):
-            tokenizer = own or _named(tokenizer, source, paths[0])
-        elif own not in (None, tokenizer):
+        chosen = own or (_named(tokenizer, source, paths[0]) if isinstance(tokenizer, str) else tokenizer)
+        if not isinstance(tokenizer, str) and chosen != tokenizer:
             raise ShardError(f"{source} is of another vocabulary than the run; --resume needs the shards it began with")
         for part in PARTS:
             if not parts[part]:
@@ -105,18 +105,16 @@ def open_corpus(
                 )
         shards = [shard for part in PARTS for shard in parts[part]]
         for shard in tqdm(shards, "checking shards", unit=" shards", disable=None, leave=False) if verify else shards:
-            if shard.vocab_size not in (None, tokenizer.vocab_size):
+            if shard.vocab_size not in (None, chosen.vocab_size):
                 raise ShardError(
                     f"{shard.path} is of another vocabulary: it has {shard.vocab_size:,} tokens, the tokenizer "
-                    f"{tokenizer.vocab_size:,}"
+                    f"{chosen.vocab_size:,}"
                 )
             if verify:
-                shard.check(tokenizer.vocab_size)
+                shard.check(chosen.vocab_size)
     except ShardError as error:
         raise UsageError(f"--data: {error}") from None
-    return checked(
-        Corpus(ShardedTokens(parts["train"]), ShardedTokens(parts["val"]), tokenizer, source), context_length
-    )
+    return checked(Corpus(ShardedTokens(parts["train"]), ShardedTokens(parts["val"]), chosen, source), context_length)
 
 
 _MORE = {
@@ -195,6 +193,8 @@ def _indexed(folder: Path) -> tuple[Tokenizer, dict[str, list[Shard]]]:
 
 
 def _unindexed(paths: Sequence[Path]) -> tuple[Tokenizer | None, dict[str, list[Shard]]]:
+    if (paths[0] / PROGRESS).is_file():
+        raise ShardError(f"{paths[0]} is not finished; the python -m train.corpus that began it goes on with it")
     files = sorted(paths[0].glob("*.bin")) if paths[0].is_dir() else paths
     parts: dict[str, list[Shard]] = {part: [] for part in PARTS}
     for path in files:

@@ -48,7 +48,10 @@ def read_text(path: Path) -> str:
         where = WHERE_TO_FIND.get(path.name, f"looked in {path.resolve().parent}")
         raise UsageError(f"--data {path}: there is no such file; {where}") from None
     except IsADirectoryError:
-        raise UsageError(f"--data {path}: this is a folder; name the text files in it, {path}/*.txt say") from None
+        raise UsageError(
+            f"--data {path}: this is a folder; name the text files in it, {path}/*.txt say, or make "
+            f"shards of them: python -m train.corpus --data {path}"
+        ) from None
     except OSError as error:
         raise UsageError(f"--data {path}: cannot be read: {error.strerror}") from None
     try:
