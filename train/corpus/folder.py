@@ -184,7 +184,7 @@ def digest(tokenizer: Path) -> bytes:
         raise ShardError(f"{tokenizer} cannot be read: {error.strerror}") from None
 
 
-def _indexed(folder: Path) -> tuple[Tokenizer, dict[str, list[Shard]]]:
+def _indexed(folder: Path) -> tuple[Tokenizer | None, dict[str, list[Shard]]]:
     index = read_index(folder)
     path = folder / TOKENIZER
     if digest(path).hex() != index["tokenizer"]:
