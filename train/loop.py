@@ -142,24 +142,31 @@ class Loop:
         batches = self._batches()
         self.model.train()
         with interruptible() as stopping, progress(self.steps, self.step) as bar:
-            if self.step == 0 and not self.gathered.micro:
-                self._evaluate(bar)
-            while self.step < self.steps and not stopping():
-                lr = self.optimizer.param_groups[0]["lr"]
-                done = self._step(batches, stopping)
-                if done is None:
-                    break
-                numbers = {**self._numbers(*done), "lr": lr}
-                bar.update(1)
-                bar.set_postfix_str(self._words(numbers), refresh=False)
-                if self.step == self.steps or self._checkpoint_due():
-                    self._save()  # before the evaluation, which may take long and may fail
-                if self._due(self.recipe.eval_every):
-                    self._evaluate(bar, numbers)
-                elif self._due(self.recipe.log_every):
-                    self._log(numbers)
+            try:
+                self._train(batches, stopping, bar)
+            except Exception:
+                self.saver.wait()  # what was begun is worth having
+                raise
             self._finish()
         return self.step >= self.steps
+
+    def _train(self, batches: Iterator[Batch], stopping: Callable[[], bool], bar: Any) -> None:
+        if self.step == 0 and not self.gathered.micro:
+            self._evaluate(bar)
+        while self.step < self.steps and not stopping():
+            lr = self.optimizer.param_groups[0]["lr"]
+            done = self._step(batches, stopping)
+            if done is None:
+                break
+            numbers = {**self._numbers(*done), "lr": lr}
+            bar.update(1)
+            bar.set_postfix_str(self._words(numbers), refresh=False)
+            if self.step == self.steps or self._checkpoint_due():
+                self._save()  # before the evaluation, which may take long and may fail
+            if self._due(self.recipe.eval_every):
+                self._evaluate(bar, numbers)
+            elif self._due(self.recipe.log_every):
+                self._log(numbers)
 
     def _due(self, every: int) -> bool:
         return self.step % every == 0 or self.step == self.steps

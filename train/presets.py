@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from gpt.options import UsageError, option
 from train.recipe import Recipe, Shape
@@ -14,8 +13,10 @@ class Config(Shape, Recipe):
     """Everything that a run depends on. `config.json` in its folder holds it."""
 
     name: str = option("python-docs", "name of the run; it goes to runs/NAME unless --out says otherwise")
-    data: tuple[Path, ...] = option(
-        (), "UTF-8 text files to train on, tinyshakespeare or the-verdict; without any, the Python language reference"
+    data: tuple[str, ...] = option(
+        (),
+        "UTF-8 text files, tinyshakespeare or the-verdict, or a folder or URL of token shards; without any, the Python "
+        "language reference",
     )
     tokenizer: str = option(
         "characters", "what a token is: characters, words, bpe, gpt2, or a tokenizer's file or folder"
@@ -46,7 +47,7 @@ PRESETS = {
     "shakespeare-char": replace(
         PYTHON_DOCS,
         name="shakespeare-char",
-        data=(Path("tinyshakespeare"),),
+        data=("tinyshakespeare",),
         n_embd=128,
         init_std=0.05,
         context_length=64,
@@ -63,7 +64,7 @@ PRESETS = {
     "the-verdict": replace(
         PYTHON_DOCS,
         name="the-verdict",
-        data=(Path("the-verdict"),),
+        data=("the-verdict",),
         tokenizer="gpt2",
         n_layer=12,
         n_head=12,
@@ -94,7 +95,7 @@ PRESETS = {
     "gpt2-124m": replace(
         PYTHON_DOCS,
         name="gpt2-124m",
-        data=(Path("corpus.txt"),),
+        data=("corpus.txt",),
         tokenizer="gpt2",
         n_layer=12,
         n_head=12,

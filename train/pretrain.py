@@ -19,8 +19,9 @@ from gpt.generate import generate
 from gpt.model import GPT
 from gpt.options import UsageError, run, to_json
 from gpt.tokenizer import Tokenizer, load_tokenizer
-from train import checkpoint, checksum
-from train.corpus import Corpus, Windows, make_tokenizer, read, split
+from train import checkpoint
+from train.corpus import Corpus, TokenArray, Windows, make_tokenizer, read, split
+from train.corpus.folder import is_shards, open_corpus
 from train.loop import Loop, Task
 from train.presets import PRESETS, Config
 from train.recipe import check_device, configured
@@ -38,25 +39,22 @@ def main(argv: Sequence[str]) -> None:
 
 def start(config: Config) -> None:
     """A new run."""
-    text, source = read(config.data)
-    tokenizer = make_tokenizer(config.tokenizer, text, config.vocab_size)
-    corpus = split(text, tokenizer, config.val_fraction, config.context_length, source)
+    corpus = read_corpus(config)
     folder = config.out or unused(Path("runs") / config.name)
     check_device(config.device)
     out = Run.create(folder, to_json(config))
-    tokenizer.save(out.path / "tokenizer.json")
+    corpus.tokenizer.save(out.path / "tokenizer.json")
     tl.manual_seed(config.seed)
-    train(config, corpus, GPT(config.model(tokenizer.vocab_size)), out, {})
+    train(config, corpus, GPT(config.model(corpus.tokenizer.vocab_size)), out, {})
 
 
 def resume(config: Config, folder: Path) -> None:
     """Go on with a run, with the same bits as if it had never stopped."""
-    text, source = read(config.data)
     try:
         tokenizer = load_tokenizer(folder / "tokenizer.json")
     except (OSError, ValueError) as error:
         raise UsageError(f"--resume {folder}: {error}") from None
-    corpus = split(text, tokenizer, config.val_fraction, config.context_length, source)
+    corpus = read_corpus(config, tokenizer)
     check_device(config.device)
     saved, state = checkpoint.load(folder)
     try:
@@ -69,6 +67,15 @@ def resume(config: Config, folder: Path) -> None:
             f"{model.config.vocab_size:,}, so one of the two is from another run"
         )
     train(config, corpus, model, Run.open(folder, state["step"]), state)
+
+
+def read_corpus(config: Config, tokenizer: Tokenizer | None = None) -> Corpus:
+    """The tokens of --data, shards or text; of `tokenizer`, where a run that goes on has one already."""
+    if is_shards(config.data):
+        return open_corpus(config.data, tokenizer or config.tokenizer, config.context_length)
+    text, source = read(config.data)
+    tokenizer = tokenizer or make_tokenizer(config.tokenizer, text, config.vocab_size)
+    return split(text, tokenizer, config.val_fraction, config.context_length, source)
 
 
 def train(config: Config, corpus: Corpus, model: GPT, out: Run, state: dict[str, Any]) -> None:
@@ -96,7 +103,7 @@ def train(config: Config, corpus: Corpus, model: GPT, out: Run, state: dict[str,
         count=lambda batch: batch[0].numel(),
         evaluate=evaluate,
         write=lambda model, folder: save_model(model, folder / "model.safetensors"),
-        data=checksum.of_arrays([corpus.train]),
+        data=corpus.checksum,
         flops_per_token=model.flops_per_token(),
     )
     loop = Loop(task, config, out, state)
@@ -112,7 +119,7 @@ def train(config: Config, corpus: Corpus, model: GPT, out: Run, state: dict[str,
 
 
 @tl.no_grad()
-def mean_loss(model: GPT, tokens: np.ndarray, config: Config, batches: int | None) -> float:
+def mean_loss(model: GPT, tokens: TokenArray, config: Config, batches: int | None) -> float:
     """The loss per token over the windows of `tokens`, or over as many of them as `batches` hold, evenly spread."""
     windows = Windows(tokens, config.context_length, config.context_length)
     count = len(windows) if batches is None else min(len(windows), batches * config.batch_size)

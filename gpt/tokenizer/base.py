@@ -96,7 +96,7 @@ class Tokenizer(ABC):
             tokenizer = _parse(Path(path).read_bytes())
             if not isinstance(tokenizer, cls):
                 raise ValueError(f"it holds a tokenizer of kind {tokenizer.kind!r}, {cls.__name__} reads {cls.kind!r}")
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RecursionError) as error:
             raise ValueError(f"{path} is not a tokenizer file that can be read here: {error}") from error
         return tokenizer
 

@@ -25,9 +25,12 @@ class CharacterTokenizer(Tokenizer, kind="characters"):
             raise ValueError("the vocabulary holds a character twice")
 
     @classmethod
-    def train(cls, text: str) -> Self:
-        """The distinct characters of `text`, sorted by code point."""
-        return cls(tuple(sorted(set(text))))
+    def train(cls, text: str | Iterable[str]) -> Self:
+        """The distinct characters of `text`, or of texts that are read one by one, sorted by code point."""
+        characters: set[str] = set()
+        for part in [text] if isinstance(text, str) else text:
+            characters.update(part)
+        return cls(tuple(sorted(characters)))
 
     @property
     def vocab_size(self) -> int:

@@ -36,9 +36,12 @@ class WordTokenizer(Tokenizer, kind="words"):
             raise ValueError("the vocabulary holds a word twice")
 
     @classmethod
-    def train(cls, text: str) -> Self:
-        """The distinct words and punctuation marks of `text`, sorted."""
-        return cls(tuple(sorted(set(_cut(text)) - {END_OF_TEXT, UNKNOWN})))
+    def train(cls, text: str | Iterable[str]) -> Self:
+        """The distinct words and punctuation marks of `text`, or of texts that are read one by one, sorted."""
+        words: set[str] = set()
+        for part in [text] if isinstance(text, str) else text:
+            words.update(_cut(part))
+        return cls(tuple(sorted(words - {END_OF_TEXT, UNKNOWN})))
 
     @property
     def vocab_size(self) -> int:

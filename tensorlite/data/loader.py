@@ -15,7 +15,7 @@ from ..ops.joining import stack
 from ..random import Generator, default_generator
 from ..tensor import Tensor
 from .dataset import IterableDataset
-from .sampler import BatchSampler, RandomSampler, SequentialSampler
+from .sampler import BatchSampler, RandomSampler, SequentialSampler, after
 
 
 def default_convert(data: Any) -> Any:
@@ -143,8 +143,8 @@ class DataLoader:
         else:
             self._epoch = _Epoch(self._epoch.number + bool(self._epoch.batches), self.generator.get_state())
         self._resumed = False
-        order = iter(self.sampler if self.batch_sampler is None else self.batch_sampler)
-        return self._batches(self._epoch, islice(order, self._epoch.batches, None))
+        source = self.sampler if self.batch_sampler is None else self.batch_sampler
+        return self._batches(self._epoch, after(source, self._epoch.batches))
 
     def _batches(self, epoch: _Epoch, indices: Iterator[Any]) -> Iterator[Any]:
         for batch in self._ahead(indices) if self.num_workers else map(self._fetch, indices):

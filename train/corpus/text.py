@@ -1,30 +1,38 @@
-"""Text in, batches of token ids out: reading files, splitting, and windows that slide over the tokens."""
+"""Text that fits in memory: reading files, and splitting their tokens in two."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-import tensorlite as tl
 from gpt import datasets
 from gpt.options import UsageError
 from gpt.tokenizer import BPETokenizer, CharacterTokenizer, Tokenizer, WordTokenizer, find_tokenizer
+from train import checksum
+from train.corpus.windows import TokenArray
 
 
 @dataclass(frozen=True)
 class Corpus:
     """The tokens of a text, in two parts.
 
-    train, val   one-dimensional arrays of token ids (uint16, or uint32 for a large vocabulary)
+    train, val   one-dimensional arrays of token ids (uint16, or uint32 for a large vocabulary), in memory or in shards
     """
 
-    train: np.ndarray
-    val: np.ndarray
+    train: TokenArray
+    val: TokenArray
     tokenizer: Tokenizer
     source: str  # what it was made of, for people
+
+    @property
+    def checksum(self) -> str:
+        """Of the tokens to train on."""
+        if isinstance(self.train, np.ndarray):
+            return checksum.of_arrays([self.train])
+        return self.train.checksum
 
 
 def python_docs() -> str:
@@ -45,7 +53,10 @@ def read_text(path: Path) -> str:
     except FileNotFoundError:
         raise UsageError(f"--data {path}: {datasets.missing(path)}") from None
     except IsADirectoryError:
-        raise UsageError(f"--data {path}: this is a folder; name the text files in it, {path}/*.txt say") from None
+        raise UsageError(
+            f"--data {path}: this is a folder; name the text files in it, {path}/*.txt say, or make "
+            f"shards of them: python -m train.corpus --data {path}"
+        ) from None
     except OSError as error:
         raise UsageError(f"--data {path}: cannot be read: {error.strerror}") from None
     try:
@@ -61,21 +72,26 @@ def read_text(path: Path) -> str:
     return text.replace("\r\n", "\n")
 
 
-def read(data: Sequence[Path]) -> tuple[str, str]:
+def read(data: Sequence[str | Path]) -> tuple[str, str]:
     """The text of all files (or of the default corpus, if there are none), and a name for it."""
     if not data:
         return python_docs(), "the Python language reference (pydoc_data.topics)"
-    return "\n".join(read_text(path) for path in data), ", ".join(str(path) for path in data)
+    return "\n".join(read_text(Path(path)) for path in data), ", ".join(str(path) for path in data)
 
 
-def make_tokenizer(name: str, text: str, vocab_size: int) -> Tokenizer:
-    """A tokenizer that learns its vocabulary from the text, of the kind named, or one that is there already."""
+def make_tokenizer(name: str, text: str | Iterable[str], vocab_size: int) -> Tokenizer:
+    """A tokenizer that learns its vocabulary from the text, or from texts that are read one by one, of the kind named,
+    or one that is there already."""
     if name == "characters":
         return CharacterTokenizer.train(text)
     if name == "words":
         return WordTokenizer.train(text)
     try:
-        return BPETokenizer.train(text, vocab_size, progress=True) if name == "bpe" else find_tokenizer(name)
+        return (
+            BPETokenizer.train(text, vocab_size, progress=isinstance(text, str))
+            if name == "bpe"
+            else find_tokenizer(name)
+        )
     except (OSError, ValueError) as error:
         raise UsageError(f"--tokenizer {name}: {' '.join(str(error).split())}") from None
 
@@ -90,35 +106,15 @@ def split(text: str, tokenizer: Tokenizer, val_fraction: float, context_length: 
         train, val = tokenizer.encode_array(text[:cut]), tokenizer.encode_array(text[cut:])
     except ValueError as error:
         raise UsageError(f"{source}: {error}") from None
-    for part, tokens in (("training", train), ("validation", val)):
+    return checked(Corpus(train, val, tokenizer, source), context_length)
+
+
+def checked(corpus: Corpus, context_length: int) -> Corpus:
+    """The corpus; UsageError if a part of it has fewer tokens than one window needs."""
+    for part, tokens in (("training", corpus.train), ("validation", corpus.val)):
         if len(tokens) <= context_length:
             raise UsageError(
-                f"the {part} part of {source} has {len(tokens):,} tokens, too short for a context of "
+                f"the {part} part of {corpus.source} has {len(tokens):,} tokens, too short for a context of "
                 f"{context_length} (a window needs {context_length + 1:,}); add text or lower --context-length"
             )
-    return Corpus(train, val, tokenizer, source)
-
-
-class Windows(tl.data.Dataset):
-    """All (input, target) pairs of `context_length` tokens, starting every `stride` tokens; the target is the
-    input one token later.
-
-    A stride of the context length sees each token once; a stride of 1 makes every position a start.
-    """
-
-    def __init__(self, tokens: np.ndarray, context_length: int, stride: int):
-        self.tokens, self.context_length, self.stride = tokens, context_length, stride
-
-    def __len__(self) -> int:
-        return max(0, -(-(len(self.tokens) - self.context_length) // self.stride))
-
-    def __getitem__(self, i: int) -> tuple[tl.Tensor, tl.Tensor]:
-        """((T,), (T,)) int64"""
-        x, y = self.__getitems__([range(len(self))[i]])
-        return x[0], y[0]
-
-    def __getitems__(self, indices: Sequence[int] | np.ndarray) -> tuple[tl.Tensor, tl.Tensor]:
-        """((B, T), (B, T)) int64: a whole batch by one look-up, without a Python step per window."""
-        starts = np.asarray(indices, dtype=np.int64) * self.stride
-        window = self.tokens[starts[:, None] + np.arange(self.context_length + 1)].astype(np.int64)  # (B, T+1)
-        return tl.from_numpy(window[:, :-1]), tl.from_numpy(window[:, 1:])
+    return corpus
