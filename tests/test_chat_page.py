@@ -6,8 +6,13 @@ import pytest
 from browser import browse, needs_browser
 from test_chat_server import HOST, serving
 
+from gpt.template import Template
 
-def until(page, expression, seconds=60):
+# No text ends an answer.
+ENDLESS = Template(prompt="{instruction} A ", prompt_with_input="{instruction} {input} A ", between=" ")
+
+
+def until(page, expression, seconds=30):
     end = time.monotonic() + seconds
     while not page.js(expression):
         assert time.monotonic() < end, page.js("document.body.innerText")
@@ -22,7 +27,7 @@ def say(page, text):
 @pytest.mark.parametrize("dark", [False, True])
 def test_a_chat_on_the_page(dark: bool):
     dark_flag = ["--blink-settings=preferredColorScheme=0"] if dark else []
-    with serving() as port, browse(f"http://{HOST}:{port}/", *dark_flag) as page:
+    with serving(template=ENDLESS) as port, browse(f"http://{HOST}:{port}/", *dark_flag) as page:
         until(page, "byId('about').textContent.startsWith('small: ')")
         assert (page.js("getComputedStyle(document.body).backgroundColor") == "rgb(20, 23, 26)") == dark
         page.js("byId('seed').value = 1")

@@ -203,20 +203,26 @@ def test_another_version_is_said(tmp_path, capsys):
 
 def test_training_goes_on_while_a_checkpoint_is_written(tmp_path):
     """What is written is the state at the time of saving, however far training has come meanwhile."""
-    steps_during: list[int] = []
-    writing = threading.Event()
+    during: list[bool] = []
+    writing, went_on = threading.Event(), threading.Event()
 
     def slow(model, folder):
-        writing.set()
         before = model.rise.weight.tolist()
-        time.sleep(0.3)
+        writing.set()
+        assert went_on.wait(30)
         assert model.rise.weight.tolist() == before
-        writing.clear()
         tl.save(model.state_dict(), folder / "model.safetensors")
 
-    trained(tmp_path / "a", write=slow, each=lambda: steps_during.append(writing.is_set()), checkpoint_every="3")
-    assert sum(steps_during) >= MICRO
-    assert len(steps_during) == STEPS * MICRO
+    def each():
+        if len(during) > 3 * MICRO:  # of the steps after the first checkpoint
+            during.append(writing.wait(30) and not went_on.is_set())
+            went_on.set()
+        else:
+            during.append(False)
+
+    trained(tmp_path / "a", write=slow, each=each, checkpoint_every="3")
+    assert sum(during) == 1
+    assert len(during) == STEPS * MICRO
 
 
 # The disk ---------------------------------------------------------------------------------------------
