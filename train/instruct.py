@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from tqdm import tqdm
 
@@ -23,28 +23,21 @@ from train import checkpoint, checksum, tuning
 from train.ask import tokenizer_of
 from train.batching import LengthBuckets, by_length
 from train.collate import IGNORED, Sample, collate, encode, fitting, pack
-from train.instructions import Dialogue, read_dialogues, split
+from train.instructions import Dialogue, OnAnswers, read_dialogues, split
 from train.loop import Loop, Task
 from train.recipe import Recipe, check_device, configured
 from train.report import loss_curve
 from train.run import Run, unused
-from train.start import Start, start
-from train.tuning import Tuning
+from train.start import start
 
 Batch = tuple[tl.Tensor, tl.Tensor] | tuple[tl.Tensor, tl.Tensor, list[int]]  # of `collate`, or of `pack`
 
 
 @dataclass(frozen=True)
-class Config(Tuning, Start, Recipe):
-    train: Literal["all", "last", "lora"] = option(
-        "all", "what learns: all weights, the last blocks with the final norm, or LoRA adapters"
-    )
+class Config(OnAnswers):
     data: Path | None = option(
         None, "instructions as JSON: the book's and Alpaca's form, or chats with messages; or instruct-1100"
     )
-    train_fraction: float = option(0.85, "the first share of the entries, to train on")
-    test_fraction: float = option(0.1, "the share after it, for the test; the rest validates")
-    template: str = option("book", "how a question is written: book, stanford, phi3 or a JSON file of your own")
     mask_prompt: bool = option(False, "learn the answers only, not the questions")
     bucket: bool = option(True, "put texts of like length into a batch, which spares padding")
     pack: bool = option(False, "put the texts of a batch end to end, none seeing another, which needs no padding")
@@ -56,16 +49,8 @@ class Config(Tuning, Start, Recipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.at_least(1, "last_blocks", "max_new_tokens")
+        self.at_least(1, "max_new_tokens")
         self.at_least(0, "responses", "temperature")
-        self.lora()
-        template_named(self.template)
-        shares = self.train_fraction, self.test_fraction
-        if not (min(shares) > 0 and sum(shares) < 1):
-            raise UsageError(
-                f"--train-fraction {shares[0]} and --test-fraction {shares[1]} are above 0 and leave something to "
-                "validate with"
-            )
 
 
 # The book's chapter 7, which takes GPT-2 medium.

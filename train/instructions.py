@@ -13,11 +13,39 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from gpt.messages import Turn, turns_of
-from gpt.options import UsageError
+from gpt.options import UsageError, option
+from gpt.template import template_named
 from train.corpus import read_text
+from train.recipe import Recipe
+from train.start import Start
+from train.tuning import Tuning
+
+
+@dataclass(frozen=True)
+class OnAnswers(Tuning, Start, Recipe):
+    """The options of a script that trains on answers to questions."""
+
+    train: Literal["all", "last", "lora"] = option(
+        "all", "what learns: all weights, the last blocks with the final norm, or LoRA adapters"
+    )
+    train_fraction: float = option(0.85, "the first share of the entries, to train on")
+    test_fraction: float = option(0.1, "the share after it, for the test; the rest validates")
+    template: str = option("book", "how a question is written: book, stanford, phi3 or a JSON file of your own")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.at_least(1, "last_blocks")
+        self.lora()
+        template_named(self.template)
+        shares = self.train_fraction, self.test_fraction
+        if not (min(shares) > 0 and sum(shares) < 1):
+            raise UsageError(
+                f"--train-fraction {shares[0]} and --test-fraction {shares[1]} are above 0 and leave something to "
+                "validate with"
+            )
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -27,27 +27,20 @@ from train.ask import tokenizer_of
 from train.batching import LengthBuckets, by_length
 from train.collate import Sample, collate, encode
 from train.instruct import end_of
-from train.instructions import Dialogue, read_entries, single, split
+from train.instructions import Dialogue, OnAnswers, read_entries, single, split
 from train.loop import Loop, Task
 from train.preference import Loss, log_probabilities, preference_loss
-from train.recipe import Recipe, check_device, configured
+from train.recipe import check_device, configured
 from train.report import curves, loss_curve
 from train.run import Run, unused
-from train.start import Start, start
-from train.tuning import Tuning
+from train.start import start
 
 
 @dataclass(frozen=True)
-class Config(Tuning, Start, Recipe):
-    train: Literal["all", "last", "lora"] = option(
-        "all", "what learns: all weights, the last blocks with the final norm, or LoRA adapters"
-    )
+class Config(OnAnswers):
     data: Path | None = option(
         None, "JSON entries with instruction, chosen, rejected and, if need be, input; or preference-1100"
     )
-    train_fraction: float = option(0.85, "the first share of the entries, to train on")
-    test_fraction: float = option(0.1, "the share after it, for the test; the rest validates")
-    template: str = option("book", "how a question is written: book, stanford, phi3 or a JSON file of your own")
     loss: Loss = option("dpo", "what is minimised: dpo, or ipo, which aims at a fixed difference")
     beta: float = option(0.1, "how strongly the model is held to the one that it starts from")
     label_smoothing: float = option(0.0, "the probability that a pair is the wrong way round, below 0.5 (dpo)")
@@ -55,19 +48,10 @@ class Config(Tuning, Start, Recipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.at_least(1, "last_blocks")
-        self.lora()
-        template_named(self.template)
         if self.beta <= 0:
             raise UsageError(f"--beta is above 0, not {self.beta}")
         if not 0 <= self.label_smoothing < 0.5:
             raise UsageError(f"--label-smoothing is at least 0 and below 0.5, not {self.label_smoothing}")
-        shares = self.train_fraction, self.test_fraction
-        if not (min(shares) > 0 and sum(shares) < 1):
-            raise UsageError(
-                f"--train-fraction {shares[0]} and --test-fraction {shares[1]} are above 0 and leave something to "
-                "validate with"
-            )
 
 
 # The bonus chapter of the book, which starts from its instruction-tuned GPT-2 medium.
