@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny_gpt import decided
 
 import tensorlite as tl
 from gpt.checkpoint import save_model
 from gpt.config import PRESETS
-from gpt.model import GPT
 from gpt.sampling import log_softmax
 from gpt.tokenizer import CharacterTokenizer
 from train import evaluate
@@ -23,12 +23,7 @@ TINY = replace(PRESETS["tiny"], context_length=8, vocab_size=9, dropout=0.5)
 
 @pytest.fixture(scope="module")
 def model():
-    tl.manual_seed(0)
-    model = GPT(TINY).double()
-    with tl.no_grad():
-        for parameter in model.parameters():
-            parameter.mul_(10)
-    return model
+    return decided(TINY)
 
 
 def token_by_token(model, ids, stride):

@@ -6,11 +6,11 @@ from functools import partial
 
 import numpy as np
 import pytest
+from tiny_gpt import decided
 
 import tensorlite as tl
 from gpt.checkpoint import save_model
 from gpt.config import PRESETS
-from gpt.model import GPT
 from gpt.options import UsageError
 from gpt.tokenizer import CharacterTokenizer
 from tensorlite.nn import functional as F
@@ -23,12 +23,7 @@ TOKENIZER = CharacterTokenizer.train("abcdefg. ")
 
 @pytest.fixture(scope="module")
 def model():
-    tl.manual_seed(0)
-    model = GPT(TINY).double()
-    with tl.no_grad():
-        for parameter in model.parameters():
-            parameter.mul_(10)
-    return model
+    return decided(TINY)
 
 
 def alone(model, context, ending):

@@ -17,3 +17,13 @@ def model_of(config=TINY, dtype=tl.float32):
         for parameter in model.parameters():
             parameter.add_(tl.randn_like(parameter), alpha=0.1)
     return model
+
+
+def decided(config):
+    """A model in float64 with weights ten times as large as they start, so that it prefers some tokens to others."""
+    tl.manual_seed(0)
+    model = GPT(config).double()
+    with tl.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(10)
+    return model

@@ -27,7 +27,7 @@ from train.batching import LengthBuckets, pad
 from train.confusion import Confusion
 from train.labelled import Parts, balanced, classes_of, read_labelled, split
 from train.loop import Loop, Task
-from train.recipe import Recipe, check_device, configured
+from train.recipe import AS_IN_THE_BOOK, Recipe, check_device, configured
 from train.report import accuracy_curve, confusion_picture, loss_curve
 from train.run import Run, unused
 from train.start import Start, start
@@ -90,10 +90,7 @@ FINETUNE = replace(
     batch_size=8,
     lr=5e-5,
     min_lr=5e-5,
-    schedule="constant",
-    warmup=0,
-    beta2=0.999,
-    clip=None,
+    **AS_IN_THE_BOOK,
 )
 PRESETS = {
     "scratch": SCRATCH,

@@ -25,7 +25,7 @@ from train.batching import LengthBuckets, by_length
 from train.collate import IGNORED, Sample, collate, encode, fitting, pack
 from train.instructions import Dialogue, OnAnswers, read_dialogues, split
 from train.loop import Loop, Task
-from train.recipe import Recipe, check_device, configured
+from train.recipe import AS_IN_THE_BOOK, Recipe, check_device, configured
 from train.report import loss_curve
 from train.run import Run, unused
 from train.start import start
@@ -61,10 +61,7 @@ BOOK = Config(
     batch_size=8,
     lr=5e-5,
     min_lr=5e-5,
-    schedule="constant",
-    warmup=0,
-    beta2=0.999,
-    clip=None,
+    **AS_IN_THE_BOOK,
     eval_every=20,
     log_every=5,
     seed=123,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from gpt.options import UsageError
+from train.run import replace_text
 
 
 class Ledger:
@@ -35,10 +35,8 @@ class Ledger:
             self.records[line.pop("number")] = line
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_name(path.name + ".part")
             whole = [{"about": about}, *({"number": i, **record} for i, record in self.records.items())]
-            partial.write_text("".join(json.dumps(line) + "\n" for line in whole), encoding="utf-8")
-            os.replace(partial, path)
+            replace_text(path, "".join(json.dumps(line) + "\n" for line in whole))
         except OSError as error:
             raise UsageError(f"--out {path.parent}: cannot be written: {error.strerror}") from None
 

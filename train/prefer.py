@@ -30,7 +30,7 @@ from train.instruct import end_of
 from train.instructions import Dialogue, OnAnswers, read_entries, single, split
 from train.loop import Loop, Task
 from train.preference import Loss, log_probabilities, preference_loss
-from train.recipe import check_device, configured
+from train.recipe import AS_IN_THE_BOOK, check_device, configured
 from train.report import curves, loss_curve
 from train.run import Run, unused
 from train.start import start
@@ -61,11 +61,8 @@ BOOK = Config(
     batch_size=8,
     lr=5e-6,
     min_lr=5e-6,
-    schedule="constant",
-    warmup=0,
     weight_decay=0.01,
-    beta2=0.999,
-    clip=None,
+    **AS_IN_THE_BOOK,
     average=True,
     eval_every=5,
     log_every=1,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from gpt.options import UsageError, option
-from train.recipe import Recipe, Shape
+from train.recipe import AS_IN_THE_BOOK, Recipe, Shape
 
 
 @dataclass(frozen=True)
@@ -79,10 +79,7 @@ PRESETS = {
         batch_size=2,
         stride=None,
         lr=4e-4,
-        schedule="constant",
-        warmup=0,
-        beta2=0.999,
-        clip=None,
+        **AS_IN_THE_BOOK,
         eval_every=9,
         sample_every=18,
         sample_tokens=40,

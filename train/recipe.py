@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import tensorlite as tl
 from gpt.config import GPTConfig
@@ -15,6 +15,9 @@ from train.lock import hold
 from train.run import Run
 
 C = TypeVar("C", bound="Recipe")
+
+# How the book trains: AdamW as PyTorch has it, one learning rate, gradients as they come.
+AS_IN_THE_BOOK: dict[str, Any] = {"schedule": "constant", "warmup": 0, "beta2": 0.999, "clip": None}
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from tensorlite.serialize import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,11 +33,12 @@ def picture(path: Path, width: float = 7, height: float = 4) -> Iterator[Axes]:
     yield axes
     if axes.get_legend_handles_labels()[0]:
         axes.legend(frameon=False)
-    partial = path.with_suffix(".part.png")
-    with warnings.catch_warnings():  # on a busy machine it takes long to place a legend, and Matplotlib says so
+    with (
+        replacing(path) as beside,
+        warnings.catch_warnings(),
+    ):  # on a busy machine it takes long to place a legend, and Matplotlib says so
         warnings.filterwarnings("ignore", "Creating legend with loc", UserWarning)
-        figure.savefig(partial)
-    os.replace(partial, path)
+        figure.savefig(beside, format="png")
 
 
 def loss_curve(

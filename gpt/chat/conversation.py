@@ -10,7 +10,6 @@ for _ in answer.steps:
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from gpt.sampling import Sampling
 from gpt.template import TEMPLATES, Template, template_named
 from gpt.tokenizer import Tokenizer
 from gpt.writing import WhenFull
+from tensorlite.serialize import replacing
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,8 @@ class Conversation:
         if not self.turns:
             raise ValueError("nothing was said yet, so there is nothing to save")
         text = json.dumps({"messages": messages_of(self.system, self.turns)}, ensure_ascii=False) + "\n"
-        partial = path.with_name(f".{path.name}.part")
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
+        with replacing(path) as beside:
+            beside.write_text(text, encoding="utf-8")
 
     @classmethod
     def load(cls, path: Path) -> Conversation:
