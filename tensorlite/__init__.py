@@ -19,10 +19,13 @@ from sys import modules as _modules
 # threads of parallel.py. NumPy's OpenBLAS reads this when it is loaded, so it helps if NumPy was not imported before.
 _os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "20")
 
-from . import autograd, backends, cuda, data, machine, nn, optim, utils
+from . import amp, autograd, backends, cuda, data, machine, nn, optim, utils
+from . import dtype as _dtype_module
 from . import inplace as _inplace  # attaches the methods that end in _
 from . import missing as _missing
+from .amp import autocast, get_autocast_dtype, is_autocast_enabled
 from .autograd import grad
+from .backends import get_float32_matmul_precision, set_float32_matmul_precision
 from .creation import *
 from .device import device
 from .dtype import bool_ as bool
@@ -82,6 +85,9 @@ from .sampling import *
 from .serialize import load, save
 from .tensor import Tensor
 
+if _dtype_module.bfloat16 is not None:  # ml_dtypes is installed
+    bfloat16 = _dtype_module.bfloat16
+
 _keep_freed_memory()
 # log(0) is -inf and 0/0 is nan, without a word, as in PyTorch. A filter costs an op nothing; np.errstate costs 1 us.
 _warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"tensorlite\.")
@@ -94,6 +100,6 @@ __version__ = "0.1.0"
 
 
 _missing.install(
-    _modules[__name__], autograd, autograd.functional, backends, cuda, data, nn, nn.functional, nn.init, nn.utils,
+    _modules[__name__], amp, autograd, autograd.functional, backends, cuda, data, nn, nn.functional, nn.init, nn.utils,
     optim, optim.lr_scheduler, utils, utils.checkpoint, utils.data,
 )  # fmt: skip

@@ -8,13 +8,20 @@ then 0-dimensional ones, then Python numbers. So `float32 * int64` is float32, w
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache, reduce
 from typing import Any
 
 import numpy as np
 
-dtype, finfo, iinfo = np.dtype, np.finfo, np.iinfo
+try:
+    import ml_dtypes  # before CuPy, which looks for it once
+except ImportError:
+    ml_dtypes = None
+
+dtype, iinfo = np.dtype, np.iinfo
 float16 = half = np.dtype("float16")
+bfloat16 = np.dtype(ml_dtypes.bfloat16) if ml_dtypes else None
 float32 = np.dtype("float32")
 float64 = double = np.dtype("float64")
 complex128 = np.dtype("complex128")
@@ -29,9 +36,21 @@ bool_ = np.dtype("bool")
 
 DEFAULT = float32
 _default = DEFAULT
+HALVES = (float16,) if bfloat16 is None else (float16, bfloat16)  # kept in two bytes, computed with as float32
 _CATEGORY = {"b": 0, "u": 1, "i": 1, "f": 2, "c": 3}
 _WEAK = {bool, int, float}  # numbers that take the dtype of the floating array they meet
 _PYTHON = {bool: bool_, int: int64, complex: complex128}  # floats are of the default dtype
+
+
+def finfo(type: Any = None) -> Any:
+    """The limits of a floating-point dtype, by default of the default one: `eps`, `max`, `min`, `tiny`, `bits`."""
+    d = np.dtype(_default if type is None else type)
+    return ml_dtypes.finfo(d) if d in HALVES[1:] else np.finfo(d)
+
+
+def kind(dtype: np.dtype) -> str:
+    """One of "biufc", as NumPy's `dtype.kind`, which does not know that bfloat16 is a float; else another letter."""
+    return "f" if dtype.kind == "V" and dtype in HALVES else dtype.kind
 
 
 def get_default_dtype() -> np.dtype:
@@ -42,7 +61,7 @@ def get_default_dtype() -> np.dtype:
 def set_default_dtype(d: Any) -> None:
     """Make another floating-point dtype the default. Raises TypeError for other dtypes."""
     global _default
-    if np.dtype(d).kind != "f":
+    if kind(np.dtype(d)) != "f":
         raise TypeError(f"set_default_dtype: {np.dtype(d)} is not a floating-point dtype; use float32 or float64")
     _default = np.dtype(d)
     _common.cache_clear()
@@ -51,12 +70,12 @@ def set_default_dtype(d: Any) -> None:
 def is_floating(dtype: np.dtype) -> bool:
     """Whether Tensors of this dtype can carry a gradient: floats can, and complex numbers (used for the
     complex step alone), integers cannot."""
-    return dtype.kind in "fc"
+    return kind(dtype) in "fc"
 
 
 def fits(source: np.dtype, target: np.dtype) -> bool:
     """Whether a result of one dtype may be written into an array of another: floats not into integers, say."""
-    return _CATEGORY[source.kind] <= _CATEGORY[target.kind]
+    return _CATEGORY[kind(source)] <= _CATEGORY[kind(target)]
 
 
 def common(operands: list[Any], floating: bool = False) -> np.dtype:
@@ -77,12 +96,30 @@ def common(operands: list[Any], floating: bool = False) -> np.dtype:
 def _common(groups: tuple[tuple[np.dtype, ...], ...], floating: bool) -> np.dtype:
     result: np.dtype | None = None
     for group in filter(None, groups):
-        category = max(_CATEGORY[dtype.kind] for dtype in group)
-        if result is None or category > _CATEGORY[result.kind]:
-            result = reduce(np.promote_types, (dtype for dtype in group if _CATEGORY[dtype.kind] == category))
+        category = max(_CATEGORY[kind(dtype)] for dtype in group)
+        if result is None or category > _CATEGORY[kind(result)]:
+            result = reduce(_wider, (dtype for dtype in group if _CATEGORY[kind(dtype)] == category))
     if result is None or (floating and not is_floating(result)):
         return _default
     return result
+
+
+def _wider(a: np.dtype, b: np.dtype) -> np.dtype:
+    """Of two dtypes of one category. Neither of the halves holds all numbers of the other, so they meet in float32."""
+    return float32 if a != b and a in HALVES and b in HALVES else np.promote_types(a, b)
+
+
+def half_among(operands: Sequence[Any]) -> np.dtype | None:
+    """The dtype of two bytes which all floats among the arrays have; None if they have another, or several."""
+    floats = {x.dtype for x in operands if hasattr(x, "dtype") and is_floating(x.dtype)}
+    return floats.pop() if len(floats) == 1 and floats <= set(HALVES) else None
+
+
+def widened(x: Any) -> Any:
+    """An array of two bytes a number as float32, so each of a tuple; anything else as it is."""
+    if type(x) is tuple:
+        return tuple([widened(each) for each in x])
+    return x.astype(float32) if getattr(x, "itemsize", 0) == 2 and x.dtype in HALVES else x
 
 
 def result_type(tensor1: Any, tensor2: Any) -> np.dtype:
@@ -103,7 +140,7 @@ def scalar(value: Any, dtype: Any, op: str) -> Any:
             number = dtype.type(value)
     except (OverflowError, ValueError):  # of integers; inf and nan
         number = None
-    if number is None or (dtype.kind == "f" and np.isinf(number) and not np.isinf(value)):
+    if number is None or (kind(dtype) == "f" and np.isinf(number) and not np.isinf(value)):
         raise RuntimeError(f"{op}: {value} is beyond what {dtype} can hold")
     return number
 

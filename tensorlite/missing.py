@@ -23,10 +23,13 @@ INSTEAD = {  # what to use in its place: for these names, wherever PyTorch has t
     "call the function or module itself, there is nothing to compile":
         "compile compiler jit script trace fx export onnx cond",
     "leave it out: the dtype of the inputs decides, float32 unless you give another":
-        "amp autocast GradScaler is_autocast_enabled set_default_tensor_type "
-        "set_float32_matmul_precision get_float32_matmul_precision",
-    "use float32 or float16, because NumPy has no such numbers":
-        "bfloat16 is_bf16_supported float8_e4m3fn float8_e5m2 complex32 chalf BFloat16Tensor",
+        "set_default_tensor_type",
+    "install ml_dtypes, which has these numbers: pip install 'tensorlite[bf16]'":
+        "bfloat16",
+    "use float32, bfloat16 or float16":
+        "float8_e4m3fn float8_e5m2 complex32 chalf BFloat16Tensor",
+    "autocast casts what goes into an op, and a backward runs in the dtypes of its forward":
+        "custom_fwd custom_bwd",
     "use real Tensors; complex ones serve only to check derivatives":
         "complex complex64 complex128 cfloat cdouble polar view_as_complex view_as_real real imag angle conj "
         "is_complex isreal resolve_conj adjoint",

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .amp.casting import Casting
     from .node import Node
     from .op import Op
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 class _Mode(threading.local):
     recording = True
     inference = False
+    autocast: Casting | None = None
 
 
 state = _Mode()
@@ -28,6 +30,11 @@ def is_grad_enabled() -> bool:
 
 def is_inference_mode_enabled() -> bool:
     return state.inference
+
+
+def cast(name: str, *inputs: Any) -> Sequence[Any]:
+    """The inputs of a function in the dtype in which autocast wants it computed."""
+    return inputs if state.autocast is None else state.autocast.cast(name, inputs)
 
 
 class _Switch:

@@ -19,6 +19,8 @@ SCALARS = (np.generic, float, int)
 def apply(op: Op, inputs: Sequence[Any], attributes: dict[str, Any]) -> Any:
     """Run `op`. Among arrays that is all; where a Tensor takes part the result is a Tensor, and remembers
     how it was made if a gradient may be asked for."""
+    if mode.state.autocast is not None:
+        inputs = mode.state.autocast.cast(op.name, inputs)
     arrays, wants = [], []
     tensors = False
     for x in inputs:

@@ -24,13 +24,16 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
+from functools import cached_property
 from types import MethodType
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from . import mode
 from .device import device_of
-from .dtype import promote
+from .dtype import float32, half_among, promote, widened
 from .node import apply
 
 OPS: dict[str, Op] = {}
@@ -66,6 +69,15 @@ class Plan(NamedTuple):
         return result
 
 
+class WidePlan(Plan):
+    """Of an op that was computed in float32: so are its gradients. What it keeps stays as small as it came."""
+
+    __slots__ = ()
+
+    def run(self, g: Any, kept: Sequence[Any]) -> Sequence[Any]:
+        return super().run(widened(g), [widened(x) for x in kept])
+
+
 class Implementation:
     """One way of computing an op: a forward, its rows or its joint rule, and the residual they share."""
 
@@ -84,10 +96,18 @@ class Implementation:
             raise TypeError(
                 f"{op.name}: {', '.join(sorted(taken))} means something else in a row; rename that parameter"
             )
+        self.Plan: type[Plan] = Plan
         self.getters = self._getters()
         for row in self._functions():
             self._check(row)
         self.plans: dict[tuple[bool, ...], Plan] = {}
+
+    @cached_property
+    def wide(self) -> Implementation:
+        """The same for inputs of two bytes a number, which it was given as float32."""
+        twin = copy(self)
+        twin.Plan, twin.plans = WidePlan, {}
+        return twin
 
     def _functions(self) -> list[Callable]:
         return list(self.rows.values()) if self.joint is None else [self.joint]
@@ -141,12 +161,12 @@ class Implementation:
         names = {name: None for row in arguments for name in row}
         if self.op.replays:  # create_graph composes the op anew from all its inputs
             names |= dict.fromkeys((*self.op.inputs, *self.op.attributes))
-        elif self is not self.op.plain:  # create_graph runs the plain rows
+        elif self.rows is not self.op.plain.rows:  # create_graph runs the plain rows
             names |= dict.fromkeys(self.op.plain.plan(wants).names)
         places = {name: k for k, name in enumerate(names)}
         getters = self.getters | {"wants": lambda *_: wants}
         watch = tuple((name, self.op.position(name)) for name in names if name in self.op.inputs)
-        return Plan(
+        return self.Plan(
             wants,
             tuple(i for i, wanted in enumerate(wants) if wanted),
             (0,) * len(wants),
@@ -192,6 +212,7 @@ class Op:
     residual    names of what the forward returns after y, for the rows
     reference   the same op composed of other ops on Tensors: its oracle, and how it is differentiated twice
     view        y may share memory with the first input
+    moves       numbers are moved and not computed with, as in every view
     several     y is a tuple of outputs; `g` is a tuple too
     expects     what the inputs must look like, for error messages
     rows        d<input>=row
@@ -208,6 +229,7 @@ class Op:
         residual: Sequence[str] = (),
         reference: Callable | None = None,
         view: bool = False,
+        moves: bool = False,
         several: bool = False,
         expects: str = "",
         **rows: Callable,
@@ -223,6 +245,7 @@ class Op:
         if defaults := [p.name for p in parameters if p.default is not p.empty]:
             raise TypeError(f"{name}: {', '.join(defaults)} has a default; give it to the function that users call")
         self.view, self.several, self.expects, self.reference = view, several, expects, reference
+        self.moves = moves or view
         self.plain = Implementation(self, forward, d, rows, residual)
         # A rule takes residuals for constants, which they are not, so it cannot itself be differentiated.
         self.replays = bool(residual)
@@ -259,13 +282,21 @@ class Op:
 
     def compute(self, arrays: Sequence[Any], attributes: dict[str, Any]) -> tuple[Implementation, tuple]:
         """Run the fastest version that the level, the device and the case allow: it, and (y, *residual)."""
+        half = None
+        for x in () if self.moves else arrays:
+            if getattr(x, "itemsize", 0) == 2:  # rare, and so looked at closely only then
+                half = half_among(arrays)
+                break
         try:
             if self.kernels and _level == "kernel":
-                kernel = self.kernels.get(device_of(arrays[0]).type)
-                if kernel is not None:
+                where = device_of(arrays[0]).type
+                kernel = self.kernels.get(where)
+                if kernel is not None and (half is None or where != "cpu"):
                     outputs = kernel.forward(*arrays, **attributes)
                     if outputs is not NotImplemented:
                         return kernel, outputs if kernel.residual else (outputs,)
+            if half is not None:
+                return self._in_float32(arrays, attributes, half)
             outputs = self.plain.forward(*arrays, **attributes)
             return self.plain, outputs if self.plain.residual else (outputs,)
         except OpError:
@@ -276,6 +307,14 @@ class Op:
             kind = TypeError if isinstance(error, TypeError) else OpError
             raise kind(self._complaint(error, arrays, attributes)) from error
 
+    def _in_float32(
+        self, arrays: Sequence[Any], attributes: dict[str, Any], half: np.dtype
+    ) -> tuple[Implementation, tuple]:
+        """As `compute`, of numbers that are kept in two bytes: only the result is rounded to these."""
+        implementation, (y, *residual) = self.compute([widened(x) for x in arrays], attributes)
+        y = tuple([_narrowed(x, half) for x in y]) if self.several else _narrowed(y, half)
+        return implementation.wide, (y, *residual)
+
     def _complaint(self, error: Exception, arrays: Sequence[Any], attributes: dict[str, Any]) -> str:
         given = [f"{self.input_name(i)} {describe(x)}" for i, x in enumerate(arrays)]
         given += [f"{name}={describe(x)}" for name, x in attributes.items()]
@@ -284,7 +323,7 @@ class Op:
 
     def __call__(self, *inputs: Any, **attributes: Any) -> Any:
         if _level == "reference" and self.reference is not None:
-            return self.reference(*inputs, **attributes)
+            return self.reference(*mode.cast(self.name, *inputs), **attributes)
         return apply(self, inputs, attributes)
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
@@ -321,6 +360,10 @@ class Analytic(Mixed):
     """A smooth function of real numbers: integers become float32 first."""
 
     floating = True
+
+
+def _narrowed(x: Any, half: np.dtype) -> Any:
+    return x.astype(half) if getattr(x, "dtype", None) == float32 else x
 
 
 def describe(x: Any) -> str:

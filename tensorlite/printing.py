@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .device import move
-from .dtype import DEFAULT
+from .dtype import DEFAULT, kind
 from .tensor import Tensor
 
 
@@ -52,7 +52,7 @@ class _Format:
     """How each of some numbers is written."""
 
     def __init__(self, numbers: np.ndarray):
-        self.floating = numbers.dtype.kind == "f"
+        self.floating = kind(numbers.dtype) == "f"
         self.spec, self.point, self.width = ".0f", ".", 1
         if not self.floating:
             self.width = max([1, *(len(str(x)) for x in numbers.reshape(-1).tolist())])

@@ -14,7 +14,7 @@ import numpy as np
 
 from .device import device as Device
 from .device import library, xp
-from .dtype import get_default_dtype
+from .dtype import get_default_dtype, kind
 from .tensor import Tensor, array_of
 
 DEFAULT_SEED = 0
@@ -147,7 +147,7 @@ def _mix(x: Any) -> Any:
 def _dtypes(dtype: Any) -> tuple[np.dtype, np.dtype]:
     """The dtype asked for, and the one in which its numbers are drawn. Raises TypeError for integers."""
     dtype = np.dtype(dtype or get_default_dtype())
-    if dtype.kind != "f":
+    if kind(dtype) != "f":
         raise TypeError(f"random numbers from a continuous distribution cannot be {dtype}; use float32, or randint")
     return dtype, dtype if dtype in (np.float32, np.float64) else np.dtype(np.float32)
 

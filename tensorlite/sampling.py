@@ -9,7 +9,7 @@ import numpy as np
 from . import random
 from .creation import _as, _made, _size
 from .device import move, xp
-from .dtype import scalar
+from .dtype import kind, scalar
 from .tensor import Tensor, array_of, attach
 
 
@@ -93,7 +93,7 @@ def bernoulli(input: Tensor, p: float | None = None, *, generator: Any = None) -
     chance = x if p is None else p
     if not xp(chance).all((chance >= 0) & (chance <= 1)):
         raise RuntimeError(f"bernoulli: probabilities lie between 0 and 1, not at {chance}")
-    if p is None and x.dtype.kind != "f":
+    if p is None and kind(x.dtype) != "f":
         raise TypeError(f"bernoulli: {x.dtype} cannot hold probabilities; use bernoulli(x, p) or x.float()")
     draws = _source(generator, input.device).numbers.random(x.shape, dtype=np.float64)
     return Tensor._of((draws < chance).astype(x.dtype))

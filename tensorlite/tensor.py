@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from .device import device, device_of, move
-from .dtype import get_default_dtype, is_floating
+from .dtype import get_default_dtype, is_floating, kind
 
 if TYPE_CHECKING:
     from .node import Node
@@ -357,7 +357,7 @@ def _as_array(data: Any, dtype: Any, where: Any) -> Any:
     data = array_of(data)
     data = np.asarray(data) if isinstance(data, np.ndarray) else data  # no matrix, whose * is another
     array = data if hasattr(data, "dtype") and not isinstance(data, np.generic) else np.array(_plain(data))
-    if array.dtype.kind not in "biufc":
+    if kind(array.dtype) not in "biufc":
         raise TypeError(f"tensor: cannot make numbers of {type(data).__name__} {str(data)[:60]!r}")
     if dtype is None and array.dtype == np.float64 and not _float64(data):
         dtype = get_default_dtype()

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..device import xp
+from ..dtype import widened
 from ..node import SCALARS, Node, overlap
 from ..tensor import Tensor, array_of, written
 
@@ -75,7 +76,8 @@ def fit(gradient: Any, node: Node, i: int) -> Any:
                 f"backward: the row d{node.op.input_name(i)} of [{node.op.name}] gave a gradient of shape "
                 f"{tuple(gradient.shape)} for an input of shape {shape}; expected that shape, or one it broadcasts to"
             )
-        gradient = _array(gradient.sum(tuple(copies))).reshape(shape)
+        wide = gradient if isinstance(gradient, Tensor) else widened(gradient)
+        gradient = _array(wide.sum(tuple(copies))).reshape(shape)
     if gradient.dtype != dtype:
         gradient = gradient.to(dtype) if isinstance(gradient, Tensor) else gradient.astype(dtype)
     return gradient

@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 
 from .. import mode
 from ..device import xp
+from ..dtype import is_floating
 from ..mode import Hook
 from ..tensor import array_of
 
@@ -40,7 +41,7 @@ def _ours(path: str) -> bool:
 def _holds(test: str, x: Any) -> bool:
     """Whether a number in x is what `test`, isnan or isinf, looks for."""
     array = array_of(x)
-    floating = array.dtype.kind in "fc" if hasattr(array, "dtype") else isinstance(array, float)
+    floating = is_floating(array.dtype) if hasattr(array, "dtype") else isinstance(array, float)
     return floating and bool(getattr(xp(array), test)(array).any())
 
 

@@ -13,7 +13,7 @@ from typing import Any, NoReturn, Self, TypeVar
 
 import numpy as np
 
-from ..dtype import is_floating
+from ..dtype import bfloat16, is_floating
 from ..tensor import Tensor, written
 from .hooks import Hooked
 from .parameter import Parameter
@@ -246,6 +246,12 @@ class Module(Hooked):
 
     def half(self) -> Self:
         return self.to(np.dtype("float16"))
+
+    def bfloat16(self) -> Self:
+        """All floating-point parameters and buffers as bfloat16."""
+        if bfloat16 is None:
+            raise RuntimeError("Module.bfloat16: bfloat16 needs ml_dtypes: pip install 'tensorlite[bf16]'")
+        return self.to(bfloat16)
 
     def cpu(self) -> Self:
         return self.to("cpu")

@@ -9,10 +9,9 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, TypeVar
 
-import numpy as np
-
-from .. import reference
+from .. import mode, reference
 from ..device import device_of, xp
+from ..dtype import HALVES
 from ..op import Analytic, Op
 from ..random import default_generator, keep_mask
 from ..tensor import Tensor, method
@@ -107,18 +106,22 @@ def _log_of_sigmoid(x: Any) -> Any:
 
 
 def in_float32(function: F) -> F:
-    """The same function, which computes in float32 what it is given in float16: squares and sums soon pass 65504,
-    where float16 ends."""
+    """The same function, which computes in float32 what it is given in two bytes a number: squares and sums soon pass
+    65504, where float16 ends, and bfloat16 has three digits. Where autocast lists the function the result stays so."""
 
-    def half(x: Any) -> bool:
-        return isinstance(x, Tensor) and x.dtype == np.float16
+    def single(x: Any) -> Any:
+        return x.float() if isinstance(x, Tensor) and x.dtype in HALVES else x
 
     @wraps(function)
     def wide(input: Tensor, *args: Any, **options: Any) -> Tensor:
-        if not half(input):
+        half = isinstance(input, Tensor) and input.dtype in HALVES
+        casting = mode.state.autocast
+        listed = casting is not None and casting.dtype(function.__name__, (input,)) is not None
+        if not half and not listed:
             return function(input, *args, **options)
-        widened = {name: x.float() if half(x) else x for name, x in options.items()}
-        return function(input.float(), *[x.float() if half(x) else x for x in args], **widened).half()
+        widened = {name: single(x) for name, x in options.items()}
+        y = function(single(input), *[single(x) for x in args], **widened)
+        return y if listed else y.to(input.dtype)
 
     return wide  # type: ignore[return-value]
 
@@ -186,6 +189,7 @@ def logsigmoid(input: Tensor) -> Tensor:
     return _logsigmoid(input)
 
 
+@in_float32
 def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
     """log(1 + exp(beta x)) / beta, a smooth max(x, 0); x itself where beta x is above the threshold."""
     scaled = input * beta

@@ -5,10 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
-
 from ..device import xp
-from ..dtype import common, is_floating, scalar
+from ..dtype import common, finfo, is_floating, scalar
 from ..node import apply
 from ..op import Analytic, Mixed, Op
 from ..tensor import Tensor, array_of, attach, method
@@ -187,7 +185,7 @@ def nan_to_num(input: Tensor, nan: float = 0.0, posinf: float | None = None, neg
     """Numbers in the place of nan, inf and -inf; without posinf and neginf, the largest and smallest of the dtype."""
     if not is_floating(input.dtype):
         return input.clone()
-    limits = np.finfo(input.dtype)
+    limits = finfo(input.dtype)
     out = where(isnan(input), nan, input)
     out = where(eq(input, math.inf), float(limits.max) if posinf is None else posinf, out)
     return where(eq(input, -math.inf), float(limits.min) if neginf is None else neginf, out)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import reference
+from .. import mode, reference
 from ..device import device_of, xp
 from ..dtype import is_floating
 from ..op import Op, OpError
@@ -94,6 +94,7 @@ def scaled_dot_product_attention(
     enable_gqa (…, H, T, D) queries may meet (…, h, S, D) keys and values of fewer heads, h a divisor of H: H/h heads of
                queries that follow one another share a head (Ainslie et al., 2023), which is copied for each of them
     """
+    query, key, value, attn_mask = mode.cast("scaled_dot_product_attention", query, key, value, attn_mask)
     if enable_gqa:
         key, value = [_shared(x, query, name) for x, name in ((key, "key"), (value, "value"))]
     dtypes = {name: array_of(x).dtype for name, x in (("query", query), ("key", key), ("value", value))}

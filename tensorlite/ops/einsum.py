@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from .. import mode
 from ..op import OpError
 from ..tensor import Tensor
 from .matrix import diagonal, matmul
@@ -30,6 +31,7 @@ def einsum(equation: str, *operands: Any) -> Tensor:
         raise TypeError(f"einsum: expected an equation such as 'ij,jk->ik' first, not {type(equation).__name__}")
     if len(operands) == 1 and isinstance(operands[0], (list, tuple)):
         operands = tuple(operands[0])
+    operands = tuple(mode.cast("matmul", *operands))
     left, arrow, right = equation.replace(" ", "").partition("->")
     terms = left.split(",")
     if len(terms) != len(operands):

@@ -16,7 +16,7 @@ from .shape import reshape
 # fmt: off
 _lookup  = Op("embedding",        lambda weight, ids: _rows(weight, ids),
                                   dweight=lambda g, weight_shape, ids: _add_rows(g, ids, count=weight_shape[0]),
-                                  expects="weight (vocabulary, width) and integer ids, each at least 0 and less than the vocabulary")
+                                  expects="weight (vocabulary, width) and integer ids, each at least 0 and less than the vocabulary", moves=True)
 _add_rows = Op("embedding_grad",  lambda x, ids, *, count: _sum_by_id(x, ids, count),
                                   dx=lambda g, ids: _lookup(g, ids))
 # fmt: on

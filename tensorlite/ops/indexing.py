@@ -20,7 +20,7 @@ _setitem = Op("setitem",          lambda x, *, index, shape: _scatter(x, index, 
                                   dx=lambda g, index: _getitem(g, index=index))
 _take    = Op("take_along_dim",   lambda x, indices, *, dim: xp(x).take_along_axis(x, indices, dim),
                                   dx=lambda g, x_shape, indices, dim: _put(g, indices, dim=dim, shape=x_shape),
-                                  expects="integer indices with as many dimensions as x, which broadcast with it outside dim")
+                                  expects="integer indices with as many dimensions as x, which broadcast with it outside dim", moves=True)
 _put     = Op("put_along_dim",    lambda x, indices, *, dim, shape: _scatter(x, _along(indices, dim, shape), shape),
                                   dx=lambda g, indices, dim: _take(g, indices, dim=dim))
 # fmt: on

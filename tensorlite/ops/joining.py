@@ -18,8 +18,8 @@ _cat   = Mixed("cat",  lambda *tensors, dim: xp(tensors[0]).concatenate(tensors,
                        d=lambda g, tensors_shape, dim: split(g, [shape[dim] for shape in tensors_shape], dim),
                        expects="tensors whose shapes differ only along dim")
 _split = Op("split",   lambda x, *, sizes, dim: _pieces(x, sizes, dim),                        dx=lambda g, dim: cat(g, dim), view=True, several=True)
-_flip  = Op("flip",    lambda x, *, dims: xp(x).flip(x, dims).copy(),                          dx=lambda g, dims: flip(g, dims))
-_roll  = Op("roll",    lambda x, *, shifts, dims: xp(x).roll(x, shifts, dims),                 dx=lambda g, shifts, dims: _roll(g, shifts=tuple([-n for n in shifts]), dims=dims))
+_flip  = Op("flip",    lambda x, *, dims: xp(x).flip(x, dims).copy(),                          dx=lambda g, dims: flip(g, dims), moves=True)
+_roll  = Op("roll",    lambda x, *, shifts, dims: xp(x).roll(x, shifts, dims),                 dx=lambda g, shifts, dims: _roll(g, shifts=tuple([-n for n in shifts]), dims=dims), moves=True)
 _pad   = Op("pad",     lambda x, *, widths, value: xp(x).pad(x, widths, constant_values=value), dx=lambda g, x_shape, widths: g[_inside(x_shape, widths)])
 # fmt: on
 

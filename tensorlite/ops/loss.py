@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from .. import reference
+from .. import mode, reference
 from ..device import device_of, xp
-from ..dtype import is_floating
+from ..dtype import HALVES, is_floating
 from ..mode import is_grad_enabled
 from ..op import Analytic, Op
 from ..tensor import Tensor, array_of
@@ -220,7 +220,8 @@ def linear_cross_entropy(
     """
     ids = array_of(target)
     plain = linear_bias is None and weight is None and not label_smoothing and reduction in ("mean", "sum")
-    fits = input.dtype != np.float16 and input.ndim == 2 and ids.ndim == 1 and ids.dtype.kind in "iu" and len(ids) == len(input)
+    products_in_half = input.dtype in HALVES or mode.cast("linear", input)[0].dtype in HALVES  # the loss never is
+    fits = not products_in_half and input.ndim == 2 and ids.ndim == 1 and ids.dtype.kind in "iu" and len(ids) == len(input)
     counted = ids != ignore_index
     if not plain or not fits or not counted.any():
         logits = linear(input, linear_weight, linear_bias)

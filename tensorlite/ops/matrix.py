@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import mode
 from ..device import xp
 from ..op import Op, OpError
 from ..tensor import Tensor, attach, method
@@ -21,8 +22,8 @@ _linear = Op("linear", lambda x, weight, bias: _affine(x, weight, bias),
              dweight=lambda g, x: matmul(rows(g).mT, rows(x)),
              dbias=lambda g: g,
              expects="x (…, in), weight (out, in), bias (out,) or None, of one dtype")
-_tril     = Op("tril",     lambda x, *, diagonal: xp(x).tril(x, diagonal),   dx=lambda g, diagonal: tril(g, diagonal))
-_triu     = Op("triu",     lambda x, *, diagonal: xp(x).triu(x, diagonal),   dx=lambda g, diagonal: triu(g, diagonal))
+_tril     = Op("tril",     lambda x, *, diagonal: xp(x).tril(x, diagonal),   dx=lambda g, diagonal: tril(g, diagonal), moves=True)
+_triu     = Op("triu",     lambda x, *, diagonal: xp(x).triu(x, diagonal),   dx=lambda g, diagonal: triu(g, diagonal), moves=True)
 _diagonal = Op("diagonal", lambda x, *, offset: _slanted(x, offset),         dx=lambda g, x_shape, offset: _setitem(g, index=_on_diagonal(x_shape, offset), shape=x_shape), view=True)
 # fmt: on
 
@@ -138,12 +139,14 @@ def outer(input: Tensor, vec2: Tensor) -> Tensor:
 @method
 def addmm(input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
     """beta input + alpha (mat1 mat2); input broadcasts to the product. With beta = 0 what it holds counts for nothing."""
+    input, mat1, mat2 = mode.cast("addmm", input, mat1, mat2)
     return _plus(input, mm(mat1, mat2), beta, alpha, "addmm")
 
 
 @method
 def baddbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
     """As `addmm`, for a batch of matrices."""
+    input, batch1, batch2 = mode.cast("baddbmm", input, batch1, batch2)
     return _plus(input, bmm(batch1, batch2), beta, alpha, "baddbmm")
 
 

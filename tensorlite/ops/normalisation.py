@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from .. import reference
+from .. import mode, reference
 from ..device import xp
+from ..dtype import HALVES
 from ..mode import no_grad
 from ..op import Op, OpError
 from ..tensor import Tensor
@@ -120,7 +121,7 @@ def batch_norm(
     for name, x in given.items():
         if x is not None and x.shape != input.shape[1:2]:
             raise OpError(f"batch_norm: {name} has shape {x.shape}; the input {input.shape} needs {input.shape[1:2]}")
-    x = input.float() if input.dtype == np.float16 else input
+    x = input.float() if input.dtype in HALVES else input
     average, variance = running_mean, running_var
     if training:
         dims = (0, *range(2, x.ndim))
@@ -148,6 +149,7 @@ def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -
 
 def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
     """The cosine of the angle between x1 and x2, vectors along dim; both broadcast. Norms below eps count as eps."""
+    x1, x2 = mode.cast("cosine_similarity", x1, x2)
     shape = np.broadcast_shapes(x1.shape, x2.shape)
     a, b = [normalize(expand(x, shape), 2.0, dim, eps) for x in (x1, x2)]
     return sum(a * b, dim)

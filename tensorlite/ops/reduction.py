@@ -96,13 +96,10 @@ def _running_sum(x: Any, dim: int) -> Any:
 
 
 def _length(x: Any, p: float, dim: tuple[int, ...] | None, keepdim: bool) -> Any:
-    """(sum of |x|^p)^(1/p). Squares of float16 would overflow from 256 on."""
-    wide = x.astype(np.float32) if x.dtype == np.float16 else x
+    """(sum of |x|^p)^(1/p)"""
     if p == 2:
-        y = xp(x).sqrt((wide * wide).sum(axis=dim, keepdims=keepdim))
-    else:
-        y = (xp(x).abs(wide) ** p).sum(axis=dim, keepdims=keepdim) ** (1 / p)
-    return y.astype(x.dtype)
+        return xp(x).sqrt((x * x).sum(axis=dim, keepdims=keepdim))
+    return (xp(x).abs(x) ** p).sum(axis=dim, keepdims=keepdim) ** (1 / p)
 
 
 def _norm_dx(g: Any, x: Any, y: Any, p: float, dim: tuple[int, ...] | None, keepdim: bool) -> Any:

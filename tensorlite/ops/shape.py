@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..device import device, device_of, move, xp
-from ..dtype import is_floating
+from ..dtype import bfloat16, is_floating, kind
 from ..op import Op, OpError
 from ..tensor import Tensor, array_of, attach, method
 
@@ -19,9 +19,9 @@ _reshape   = Op("reshape",   lambda x, *, shape: x.reshape(shape),              
 _permute   = Op("permute",   lambda x, *, dims: x.transpose(dims),                dx=lambda g, dims: permute(g, _inverse(dims)), view=True)
 _transpose = Op("transpose", lambda x, *, dim0, dim1: x.swapaxes(dim0, dim1),     dx=lambda g, dim0, dim1: transpose(g, dim0, dim1), view=True)
 broadcast  = Op("expand",    lambda x, *, shape: xp(x).broadcast_to(x, shape),    dx=lambda g: g, view=True)
-_clone     = Op("clone",     lambda x: x.copy(),                                  dx=lambda g: g)
-_cast      = Op("to",        lambda x, *, dtype: x.astype(dtype),                 dx=lambda g: g)
-_move      = Op("move",      lambda x, *, target, source: move(x, target),        dx=lambda g, source, target: _move(g, target=source, source=target))
+_clone     = Op("clone",     lambda x: x.copy(),                                  dx=lambda g: g, moves=True)
+_cast      = Op("to",        lambda x, *, dtype: x.astype(dtype),                 dx=lambda g: g, moves=True)
+_move      = Op("move",      lambda x, *, target, source: move(x, target),        dx=lambda g, source, target: _move(g, target=source, source=target), moves=True)
 # fmt: on
 
 
@@ -239,7 +239,7 @@ def to(
     out = self if device is None else _to_device(self, device)
     if dtype is None or out.dtype == np.dtype(dtype):
         return clone(out) if copy and out is self else out
-    if np.dtype(dtype).kind not in "biufc":
+    if kind(np.dtype(dtype)) not in "biufc":
         raise TypeError(f"to: {dtype} is not a dtype of Tensors")
     if isinstance(out, Tensor) and not is_floating(np.dtype(dtype)):
         out = out.detach()
@@ -257,10 +257,12 @@ def pin_memory(self: Tensor) -> Tensor:
     return self
 
 
-def _to_dtype(dtype: str) -> Any:
+def _to_dtype(dtype: Any) -> Any:
     return lambda self: to(self, np.dtype(dtype))
 
 
+if bfloat16 is not None:
+    attach(bfloat16=_to_dtype(bfloat16))
 attach(half=_to_dtype("float16"), float=_to_dtype("float32"), double=_to_dtype("float64"), bool=_to_dtype("bool"))
 attach(byte=_to_dtype("uint8"), short=_to_dtype("int16"), int=_to_dtype("int32"), long=_to_dtype("int64"))
 attach(type=lambda self, dtype: to(self, np.dtype(dtype)), type_as=lambda self, other: to(self, other.dtype))

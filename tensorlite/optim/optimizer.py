@@ -6,7 +6,7 @@ from __future__ import annotations
 import copy
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -22,10 +22,13 @@ class Optimizer:
 
     param_groups  a list of dictionaries: "params", and the settings for them ("lr" …), which may be changed
     state         parameter -> what is remembered of it from step to step (running averages …)
+    found_inf     for a step of a GradScaler on a GPU: an array without dimensions, whether a gradient is not finite
 
     A subclass defines `update`, or like a subclass of PyTorch's a `step` of its own; and `check`, if it has settings
     that can be wrong.
     """
+
+    found_inf: Any = None
 
     def __init__(self, params: Iterable[Any], defaults: dict[str, Any]):
         if isinstance(params, Tensor):
@@ -94,9 +97,22 @@ class Optimizer:
         for group in self.param_groups:
             for p in group["params"]:
                 if p.grad is not None:
-                    self.update(p.array, p.grad.array, group, self.state[p])
+                    update = self.update if self.found_inf is None else self._update_if_finite
+                    update(p.array, p.grad.array, group, self.state[p])
                     written(p)
         return loss
+
+    def _update_if_finite(self, p: Any, g: Any, group: dict[str, Any], state: dict[str, Any]) -> None:
+        """As `update`; where `found_inf` holds, parameter and state are what they were, without asking for it."""
+
+        def arrays() -> Iterator[tuple[str, Any]]:
+            yield "the parameter", p
+            yield from ((name, x.array) for name, x in state.items() if isinstance(x, Tensor))
+
+        before = {name: array.copy() for name, array in arrays()}
+        self.update(p, xp(g).where(self.found_inf, 0, g), group, state)
+        for name, array in arrays():
+            array[...] = xp(array).where(self.found_inf, before.get(name, 0), array)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients of all parameters."""
