@@ -6,6 +6,7 @@ from typing import Any
 
 from .device import device as Device
 from .device import library
+from .dtype import bfloat16
 from .random import default_generator
 
 
@@ -46,6 +47,14 @@ def set_device(device: Any) -> None:
 def get_device_name(device: Any = None) -> str:
     cupy, index = _cupy(device, "get_device_name")
     return cupy.cuda.runtime.getDeviceProperties(index)["name"].decode()
+
+
+def is_bf16_supported() -> bool:
+    """Whether there is a GPU whose tensor cores multiply bfloat16 (Ampere and later), and ml_dtypes is installed."""
+    if not is_available() or bfloat16 is None:
+        return False
+    cupy, index = _cupy(None, "is_bf16_supported")
+    return cupy.cuda.runtime.getDeviceProperties(index)["major"] >= 8
 
 
 def synchronize(device: Any = None) -> None:

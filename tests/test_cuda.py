@@ -14,7 +14,7 @@ without = pytest.mark.skipif(tl.cuda.is_available(), reason="there is a GPU")
 
 @without
 def test_without_a_gpu():
-    assert not tl.cuda.is_available() and tl.cuda.device_count() == 0
+    assert not tl.cuda.is_available() and tl.cuda.device_count() == 0 and not tl.cuda.is_bf16_supported()
     for nothing in (tl.cuda.empty_cache(), tl.cuda.manual_seed(3), tl.cuda.manual_seed_all(3)):
         assert nothing is None
     with pytest.raises(RuntimeError, match=r"device 'cuda:1'"):

@@ -195,7 +195,7 @@ class Answers:
 def main(argv: Sequence[str]) -> None:
     about = "Teach a GPT to add by rewards alone."
     config = configured(Config, argv, {"sums": DEFAULT}, "sums", "arithmetic", about)
-    check_device(config.device)
+    check_device(config.device, config.precision)
     if (folder := config.resume) is None:
         tl.manual_seed(config.seed)
         out = Run.create(config.out or unused(Path("runs/arithmetic")), to_json(config))

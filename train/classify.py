@@ -108,7 +108,7 @@ def main(argv: Sequence[str]) -> None:
     config = configured(Config, argv, PRESETS, default, "classify", "Train a GPT to name the class of a text.")
     if config.data is None:
         raise UsageError("--data is missing: name a file of texts with labels, or say --data sms-spam")
-    check_device(config.device)
+    check_device(config.device, config.precision)
     parts = read_parts(config, config.data)
     classes = classes_of(parts)
     if config.resume is None:

@@ -93,7 +93,7 @@ def main(argv: Sequence[str]) -> None:
     config = configured(Config, argv, PRESETS, "small", "instruct", "Teach a GPT to follow instructions.")
     if config.data is None:
         raise UsageError("--data is missing: name a JSON file of instructions, or say --data instruct-1100")
-    check_device(config.device)
+    check_device(config.device, config.precision)
     parts = split(read_dialogues(config.data), config.train_fraction, config.test_fraction)
     if (folder := config.resume) is None:
         tl.manual_seed(config.seed)

@@ -25,6 +25,7 @@ from tensorlite.nn.utils import clip_grad_norm_
 from tensorlite.optim.lr_scheduler import LambdaLR, Schedule, warmup_constant, warmup_cosine, warmup_linear
 from train import checkpoint
 from train.outliers import Outliers
+from train.precision import Precision
 from train.recipe import Recipe
 from train.run import Run, replace_text
 from train.saving import Saver
@@ -87,11 +88,13 @@ class Loop:
         self.optimizer = tl.optim.AdamW(groups, lr=recipe.lr, betas=(recipe.beta1, recipe.beta2))
         self.scheduler = LambdaLR(self.optimizer, _schedule(recipe, self.steps))
         self.outliers = Outliers(recipe.skip_outliers)
+        self.precision = Precision(recipe.precision, recipe.device)
         self.parts: dict[str, Any] = {
             "optimizer": self.optimizer,
             "scheduler": self.scheduler,
             "loader": task.loader,
             "outliers": self.outliers,
+            **self.precision.parts,
             **task.parts,
         }
         self.saver = Saver(run.path, self.model, task.write, recipe.keep)
@@ -188,9 +191,7 @@ class Loop:
             start = time.perf_counter()
             batch = next(batches)
             self.begun[0].append(batch)
-            loss = self.task.loss(batch) / self.recipe.accumulation
-            loss.backward()
-            g.loss += loss.item()
+            g.loss += self._backward(batch).item()
             g.tokens += self.task.count(batch)
             g.micro += 1
             g.seconds += (spent := time.perf_counter() - start)
@@ -203,17 +204,27 @@ class Loop:
         self.gathered = Gathered()
         return g, norm
 
+    def _backward(self, batch: Batch) -> tl.Tensor:
+        """Add a micro-batch's part to the gradient of the step, and return its part of the loss."""
+        with self.precision.autocast:
+            loss = self.task.loss(batch) / self.recipe.accumulation
+        self.precision.scaler.scale(loss).backward()
+        return loss
+
     def _update(self, loss: float) -> float:
-        """Move the weights, unless the step is an outlier. Returns the norm of the gradient."""
+        """Move the weights, unless the step is an outlier or its gradient overflowed. Returns the gradient's norm."""
         clip = self.recipe.clip if self.recipe.clip is not None else math.inf
+        scaler = self.precision.scaler
+        scaler.unscale_(self.optimizer)
         norm = clip_grad_norm_(self.model.parameters(), clip).item()
         for what, number in (("loss", loss), ("norm of the gradient", norm)):
-            if not math.isfinite(number):
+            if not math.isfinite(number) and not (what != "loss" and self.precision.overflowed()):
                 self._explain(what, number)
-        if wrong := self.outliers.look(loss=loss, gradient_norm=norm):
+        if math.isfinite(norm) and (wrong := self.outliers.look(loss=loss, gradient_norm=norm)):
             print(f"\nstep {self.step + 1:,} is skipped: {wrong}", file=sys.stderr)
         else:
-            self.optimizer.step()
+            scaler.step(self.optimizer)
+        scaler.update()
         self.optimizer.zero_grad()
         self.scheduler.step()
         return norm
@@ -226,7 +237,7 @@ class Loop:
             self.optimizer.zero_grad()
             tl.set_rng_state(generator)
             for batch in batches:
-                (self.task.loss(batch) / self.recipe.accumulation).backward()
+                self._backward(batch)
 
         where = diagnose(self.model, again)
         self.saver.wait()
@@ -302,13 +313,14 @@ class Loop:
         return words + (f", {self.outliers.skipped} skipped" if self.outliers.skipped else "")
 
     def _log(self, numbers: dict[str, Any]) -> None:
-        known = {name: float(f"{value:.6g}") for name, value in numbers.items()}
+        known = {name: float(f"{value:.6g}") for name, value in numbers.items() if math.isfinite(value)}
         skipped = {} if self.recipe.skip_outliers is None else {"skipped": self.outliers.skipped}
         self.run.log(step=self.step, **{**dict.fromkeys(NUMBERS), **known}, **skipped, seconds=round(self.seconds, 3))
 
     def _evaluate(self, bar: tqdm, numbers: dict[str, Any] | None = None) -> None:
         self.model.eval()
-        results = self.task.evaluate(self.step, self.step >= self.steps)
+        with self.precision.autocast:
+            results = self.task.evaluate(self.step, self.step >= self.steps)
         self.model.train()
         self._log({**(numbers or {}), **results})
         if checkpoint.name(self.step) in self._best():

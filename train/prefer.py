@@ -95,7 +95,7 @@ def main(argv: Sequence[str]) -> None:
         )
     if config.start is None:
         raise UsageError("--start is missing: name a run of train.instruct, which knows how to answer")
-    check_device(config.device)
+    check_device(config.device, config.precision)
     entries = read_pairs(config.data)
     if (folder := config.resume) is None:
         tl.manual_seed(config.seed)

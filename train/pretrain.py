@@ -41,7 +41,7 @@ def start(config: Config) -> None:
     """A new run."""
     corpus = read_corpus(config)
     folder = config.out or unused(Path("runs") / config.name)
-    check_device(config.device)
+    check_device(config.device, config.precision)
     out = Run.create(folder, to_json(config))
     corpus.tokenizer.save(out.path / "tokenizer.json")
     tl.manual_seed(config.seed)
@@ -55,7 +55,7 @@ def resume(config: Config, folder: Path) -> None:
     except (OSError, ValueError) as error:
         raise UsageError(f"--resume {folder}: {error}") from None
     corpus = read_corpus(config, tokenizer)
-    check_device(config.device)
+    check_device(config.device, config.precision)
     saved, state = checkpoint.load(folder)
     try:
         model = load_model(saved / "model.safetensors")

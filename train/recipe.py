@@ -12,6 +12,7 @@ from gpt.config import GPTConfig
 from gpt.options import UsageError, from_json, option, parse
 from train.interval import Interval
 from train.lock import hold
+from train.precision import check_precision
 from train.run import Run
 
 C = TypeVar("C", bound="Recipe")
@@ -53,6 +54,9 @@ class Recipe:
     measure_peak: bool = option(True, "measure the machine's peak at the start, to say what share of it training takes")
     seed: int = option(1337, "where all random numbers come from")
     device: Literal["cpu", "cuda"] = option("cpu", "where the model is")
+    precision: Literal["fp32", "tf32", "bf16", "fp16"] = option(
+        "fp32", "numbers of the products; weights are float32 in each"
+    )
 
     # What may differ when a run goes on: how long it trains and what it reports, not what it learns.
     MAY_CHANGE: ClassVar[frozenset[str]] = frozenset(
@@ -143,9 +147,10 @@ def flag(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def check_device(name: str) -> None:
-    """UsageError if this machine has no such device, before anything is written."""
+def check_device(name: str, precision: str) -> None:
+    """UsageError if this machine has no such device, or not these numbers, before anything is written."""
     try:
         tl.zeros(1, device=name)
     except RuntimeError as error:
         raise UsageError(f"--{error}") from None
+    check_precision(precision, name)
