@@ -1,4 +1,4 @@
-"""In which numbers a run computes: `--precision`. Its weights, and what the optimiser remembers, are float32 in each."""
+"""In which numbers a run computes: `--precision`. Its weights, and what the optimiser remembers, are float32 always."""
 
 from __future__ import annotations
 

@@ -1,0 +1,184 @@
+"""Products by cuBLASLt: what can be checked without a GPU. How arrays lie is told as the library documents it; with the
+library installed (the wheel nvidia-cublas) it takes the descriptions of all of GPT-2's products."""
+
+import ctypes
+import json
+
+import numpy as np
+import pytest
+
+from tensorlite.kernels.cuda import cublaslt
+from tensorlite.kernels.cuda.cublaslt import Choices, Operand, Plan, Problem
+from tensorlite.kernels.cuda.product import describe, operand
+
+with_library = pytest.mark.skipif(
+    cublaslt.library() is None, reason="cuBLASLt is not installed (the wheel nvidia-cublas)"
+)
+rng = np.random.default_rng(0)
+
+
+def numbers(*shape):
+    return rng.standard_normal(shape).astype(np.float32)
+
+
+def column_major(memory, rows, columns, leading, start):
+    """The matrix that BLAS sees: element (i, j) at start + i + j leading."""
+    return np.array([[memory[start + i + j * leading] for j in range(columns)] for i in range(rows)])
+
+
+def as_blas_does(problem, a, b, memory):
+    """Fill `memory`, that of y, as cublasLtMatmul would: D = op(A) op(B), with A our b, and B our a."""
+    n, m, k = problem.n, problem.m, problem.k
+    flat = [
+        np.lib.stride_tricks.as_strided(x, (x.base.size if x.base is not None else x.size,), (x.itemsize,))
+        for x in (a, b)
+    ]
+    for z in range(problem.batch):
+        sides = []
+        for x, memory_of, (rows, columns) in ((problem.b, flat[1], (m, k)), (problem.a, flat[0], (k, n))):
+            shape = (columns, rows) if x.transposed else (rows, columns)
+            matrix = column_major(memory_of, *shape, x.leading, z * x.stride)
+            sides.append(matrix.T if x.transposed else matrix)
+        d = sides[0] @ sides[1]  # (m, n)
+        for i in range(m):
+            for j in range(n):
+                memory[z * problem.y.stride + i + j * problem.y.leading] = d[i, j]
+
+
+CASES = {
+    "as they are": lambda: (numbers(3, 5), numbers(5, 4)),
+    "a transposed": lambda: (numbers(5, 3).T, numbers(5, 4)),
+    "b transposed": lambda: (numbers(3, 5), numbers(4, 5).T),
+    "both": lambda: (numbers(5, 3).T, numbers(4, 5).T),
+    "one row": lambda: (numbers(1, 5), numbers(5, 4)),
+    "one row of a transpose": lambda: (numbers(5, 1).T, numbers(5, 4)),
+    "one column": lambda: (numbers(3, 5), numbers(5, 1)),
+    "k of one": lambda: (numbers(3, 1), numbers(1, 4)),
+    "columns of a wider matrix": lambda: (numbers(3, 9)[:, :5], numbers(5, 8)[:, :4]),
+    "a batch": lambda: (numbers(2, 3, 5), numbers(2, 5, 4)),
+    "a batch, transposed": lambda: (numbers(2, 3, 5), numbers(2, 4, 5).swapaxes(-1, -2)),
+    "a batch of heads": lambda: (numbers(2, 3, 4, 5), numbers(2, 3, 4, 5).swapaxes(-1, -2)),
+    "one matrix for a batch": lambda: (numbers(2, 3, 5), numbers(5, 4)),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_the_library_is_told_is_the_product(case):
+    a, b = CASES[case]()
+    y = np.zeros((a @ b).shape, np.float32)
+    problem = describe(a, b, y)
+    as_blas_does(problem, a, b, y.reshape(-1))
+    np.testing.assert_allclose(y, a @ b, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "x",
+    [numbers(4, 6)[:, ::2], np.broadcast_to(numbers(1, 4), (3, 4)), numbers(2, 3, 4, 5).transpose(0, 2, 1, 3)],
+    ids=["every other column", "a row repeated", "heads that were not moved"],
+)
+def test_what_the_library_cannot_read(x):
+    assert operand(x) is None
+
+
+def test_other_numbers_are_not_its_business():
+    a = np.ones((2, 2))
+    assert describe(a, a, a) is None and describe(a.astype(np.float32), a, a) is None
+
+
+def gpt2(batch=32, length=1024):
+    """The products of a step of GPT-2 124M: of each linear the forward, and backward for input and weight."""
+    rows = batch * length
+    for outputs, inputs in ((2304, 768), (768, 768), (3072, 768), (768, 3072), (50257, 768), (50304, 768)):
+        yield rows, outputs, inputs, False, True, True  # x Wᵀ + b
+        yield rows, inputs, outputs, False, False, False  # g W
+        yield outputs, inputs, rows, True, False, False  # gᵀ x
+
+
+def problem_of(n, m, k, a_transposed, b_transposed, bias, **more):
+    a = Operand(a_transposed, n if a_transposed else k, 0, 256)
+    b = Operand(b_transposed, k if b_transposed else m, 0, 256)
+    return Problem("bfloat16", n, m, k, a, b, Operand(False, m, 0, 256), bias=bias, **more)
+
+
+def read(name, what, attribute, kind):
+    value, written = kind(), ctypes.c_size_t()
+    cublaslt._call(
+        f"{name}GetAttribute",
+        what,
+        attribute,
+        ctypes.byref(value),
+        ctypes.c_size_t(ctypes.sizeof(kind)),
+        ctypes.byref(written),
+    )
+    assert written.value == ctypes.sizeof(kind)
+    return value.value
+
+
+@with_library
+@pytest.mark.parametrize("shape", list(gpt2()))
+def test_the_products_of_gpt2(shape):
+    problem = problem_of(*shape)
+    plan = Plan(problem)
+    layouts = [
+        [
+            read("MatrixLayout", x, i, kind)
+            for i, kind in ((2, ctypes.c_uint64), (3, ctypes.c_uint64), (4, ctypes.c_int64))
+        ]
+        for x in plan.layouts
+    ]
+    n, m, k = shape[:3]
+    assert layouts[2] == [m, n, m]
+    for (rows, columns, leading), flag, transposed, expected in (
+        (layouts[0], cublaslt._TRANSA, problem.b.transposed, (m, k)),
+        (layouts[1], cublaslt._TRANSB, problem.a.transposed, (k, n)),
+    ):
+        assert read("MatmulDesc", plan.description, flag, ctypes.c_int) == transposed
+        assert (columns, rows) == expected if transposed else (rows, columns) == expected
+        assert leading == rows
+    assert read("MatmulDesc", plan.description, cublaslt._EPILOGUE, ctypes.c_int) == (4 if problem.bias else 1)
+    assert read("MatmulDesc", plan.description, 0, ctypes.c_int) == cublaslt._COMPUTE_32F
+    assert all(read("MatrixLayout", x, 0, ctypes.c_int) == cublaslt.TYPES["bfloat16"] for x in plan.layouts)
+
+
+@with_library
+def test_a_batch_tf32_and_accumulation():
+    x = Operand(False, 64, 64 * 1024, 256)
+    plan = Plan(Problem("float32", 1024, 64, 64, x, x, x, batch=384, accumulate=True, tf32=True))
+    assert read("MatmulDesc", plan.description, 0, ctypes.c_int) == cublaslt._COMPUTE_TF32 and plan.beta.value == 1
+    assert [read("MatrixLayout", y, cublaslt._BATCH_COUNT, ctypes.c_int32) for y in plan.layouts] == [384] * 3
+    assert [read("MatrixLayout", y, cublaslt._BATCH_STRIDE, ctypes.c_int64) for y in plan.layouts] == [65536] * 3
+
+
+@with_library
+def test_a_refusal_is_an_error_with_words():
+    with pytest.raises(RuntimeError, match=r"cublasLtMatrixLayoutGetAttribute: invalid value \(status 7\)"):
+        read("MatrixLayout", Plan(problem_of(8, 8, 8, False, False, False)).layouts[0], 999, ctypes.c_int)
+
+
+def test_choices_are_kept(tmp_path, monkeypatch):
+    monkeypatch.setenv("TENSORLITE_CACHE", str(tmp_path / "a"))
+    choices = Choices()
+    assert choices.get("key") is None
+    choices.put("key", (ctypes.c_uint64 * 8)(*range(8)))
+    assert list(Choices().get("key")) == list(range(8))
+    (tmp_path / "a" / "cublaslt.json").write_text(json.dumps({"key": [1]}))
+    assert Choices().get("key") is None
+    (tmp_path / "a" / "cublaslt.json").write_text("{")
+    assert Choices().known == {}
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("TENSORLITE_CACHE", str(tmp_path / "file" / "b"))
+    Choices().put("key", (ctypes.c_uint64 * 8)())  # where nothing can be written, nothing is
+
+
+@pytest.mark.gpu
+def test_on_a_gpu():
+    import tensorlite as tl
+
+    if not tl.cuda.is_available() or cublaslt.library() is None:
+        pytest.skip("no GPU")
+    from tensorlite.kernels.cuda.product import product
+
+    for case in CASES:
+        a, b = CASES[case]()
+        on_gpu = [tl.tensor(np.ascontiguousarray(x), device="cuda").array for x in (a, b)]
+        np.testing.assert_allclose(product(*on_gpu).get(), a @ b, rtol=1e-3, atol=1e-4, err_msg=case)
