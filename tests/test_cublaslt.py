@@ -3,11 +3,13 @@ library installed (the wheel nvidia-cublas) it takes the descriptions of all of 
 
 import ctypes
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from tensorlite.kernels.cuda import cublaslt
+from tensorlite.kernels.cuda import product as module
 from tensorlite.kernels.cuda.cublaslt import Choices, Operand, Plan, Problem
 from tensorlite.kernels.cuda.product import describe, operand
 
@@ -26,23 +28,25 @@ def column_major(memory, rows, columns, leading, start):
     return np.array([[memory[start + i + j * leading] for j in range(columns)] for i in range(rows)])
 
 
-def as_blas_does(problem, a, b, memory):
-    """Fill `memory`, that of y, as cublasLtMatmul would: D = op(A) op(B), with A our b, and B our a."""
+def at(address):
+    """The float32 numbers from an address on."""
+    return (ctypes.c_float * (1 << 20)).from_address(address)
+
+
+def as_blas_does(problem, a, b, y, bias=0):
+    """What cublasLtMatmul does with these addresses: D = op(A) op(B) [+ C], with A our b, and B our a."""
     n, m, k = problem.n, problem.m, problem.k
-    flat = [
-        np.lib.stride_tricks.as_strided(x, (x.base.size if x.base is not None else x.size,), (x.itemsize,))
-        for x in (a, b)
-    ]
     for z in range(problem.batch):
         sides = []
-        for x, memory_of, (rows, columns) in ((problem.b, flat[1], (m, k)), (problem.a, flat[0], (k, n))):
+        for x, address, (rows, columns) in ((problem.b, b, (m, k)), (problem.a, a, (k, n))):
             shape = (columns, rows) if x.transposed else (rows, columns)
-            matrix = column_major(memory_of, *shape, x.leading, z * x.stride)
+            matrix = column_major(at(address), *shape, x.leading, z * x.stride)
             sides.append(matrix.T if x.transposed else matrix)
-        d = sides[0] @ sides[1]  # (m, n)
+        d, memory = sides[0] @ sides[1], at(y)  # (m, n)
         for i in range(m):
             for j in range(n):
-                memory[z * problem.y.stride + i + j * problem.y.leading] = d[i, j]
+                place = z * problem.y.stride + i + j * problem.y.leading
+                memory[place] = d[i, j] + (at(bias)[i] if bias else 0) + (memory[place] if problem.accumulate else 0)
 
 
 CASES = {
@@ -67,7 +71,7 @@ def test_what_the_library_is_told_is_the_product(case):
     a, b = CASES[case]()
     y = np.zeros((a @ b).shape, np.float32)
     problem = describe(a, b, y)
-    as_blas_does(problem, a, b, y.reshape(-1))
+    as_blas_does(problem, *(x.ctypes.data for x in (a, b, y)))
     np.testing.assert_allclose(y, a @ b, rtol=1e-4, atol=1e-5)
 
 
@@ -83,6 +87,105 @@ def test_what_the_library_cannot_read(x):
 def test_other_numbers_are_not_its_business():
     a = np.ones((2, 2))
     assert describe(a, a, a) is None and describe(a.astype(np.float32), a, a) is None
+
+
+class Lying(np.ndarray):
+    """An array that tells its address as CuPy's do."""
+
+    @property
+    def data(self):
+        return SimpleNamespace(ptr=self.ctypes.data)
+
+
+class OnCPU:
+    """A Plan whose GPU is the CPU: the slower of two algorithms is proposed first."""
+
+    def __init__(self, problem):
+        self.problem, self.algorithm = problem, None
+
+    def candidates(self, device):
+        return [(ctypes.c_uint64 * 8)(speed) for speed in (9, 2)]
+
+    def run(self, a, b, y, bias, workspace, device, stream, algorithm):
+        assert workspace and stream == 7
+        CLOCK[0] += algorithm[0]
+        as_blas_does(self.problem, a, b, y, bias)
+
+
+CLOCK = [0]
+
+
+class Event:
+    def record(self):
+        self.time = CLOCK[0]
+
+    def synchronize(self):
+        pass
+
+
+@pytest.fixture
+def on_cpu(monkeypatch, tmp_path):
+    """product.py as it is, on a GPU that is not there; gives the file of choices."""
+    lying = lambda make: lambda *args: make(*args).view(Lying)
+    properties = lambda device: {"name": b"None 200"}
+    cuda = SimpleNamespace(
+        Event=Event,
+        get_elapsed_time=lambda a, b: b.time - a.time,
+        get_current_stream=lambda: SimpleNamespace(ptr=7),
+        runtime=SimpleNamespace(getDeviceProperties=properties),
+    )
+    made = {name: staticmethod(lying(getattr(np, name))) for name in ("empty", "empty_like", "ones")}
+    library = type("library", (), {"cuda": cuda, **made})
+    monkeypatch.setenv("TENSORLITE_CACHE", str(tmp_path))
+    for name, value in {
+        "Plan": OnCPU,
+        "library": lambda: True,
+        "version": lambda: 130000,
+        "xp": lambda x: library,
+    }.items():
+        monkeypatch.setattr(module, name, value)
+    caches = module.plan, module.workspace, module._ones, cublaslt.choices
+    for each in caches:
+        each.cache_clear()
+    yield tmp_path / "cublaslt.json"
+    for each in caches:
+        each.cache_clear()
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_product(case, on_cpu):
+    a, b = [x.view(Lying) for x in CASES[case]()]
+    expected = np.asarray(a) @ np.asarray(b)
+    np.testing.assert_allclose(module.product(a, b), expected, rtol=1e-4, atol=1e-5)
+    bias = numbers(b.shape[-1]).view(Lying)
+    np.testing.assert_allclose(module.product(a, b, bias), expected + bias, rtol=1e-4, atol=1e-5)
+    y = numbers(*expected.shape).view(Lying)
+    before = np.array(y)
+    assert module.product(a, b, out=y) is y
+    np.testing.assert_allclose(y, expected + before, rtol=1e-4, atol=1e-5)
+
+
+def test_linear(on_cpu):
+    x, weight, bias = [numbers(*shape).view(Lying) for shape in ((2, 3, 5), (4, 5), (4,))]
+    np.testing.assert_allclose(module._affine(x, weight, bias), np.asarray(x) @ weight.T + bias, rtol=1e-4, atol=1e-5)
+    g = numbers(2, 3, 4).view(Lying)
+    np.testing.assert_allclose(module._dbias(g), g.sum((0, 1)), rtol=1e-4, atol=1e-5)
+    assert module._affine(x, weight[:, :3], bias) is NotImplemented  # for the plain level to complain about
+
+
+def test_the_fastest_algorithm_is_taken_and_known_from_then_on(on_cpu):
+    a, b = numbers(3, 5).view(Lying), numbers(5, 4).view(Lying)
+    CLOCK[0] = 0
+    module.product(a, b)
+    assert CLOCK[0] == (module.REPEATS + 1) * (9 + 2) + 2
+    ((key, words),) = json.loads(on_cpu.read_text()).items()
+    assert key.startswith("None 200 130000 ('float32', 3, 4, 5,") and words[0] == 2
+    module.product(a, b)
+    assert CLOCK[0] == (module.REPEATS + 1) * (9 + 2) + 4
+    module.plan.cache_clear()  # as in another process
+    cublaslt.choices.cache_clear()
+    module.product(a, b)
+    assert CLOCK[0] == (module.REPEATS + 1) * (9 + 2) + 6
 
 
 def gpt2(batch=32, length=1024):
@@ -176,9 +279,7 @@ def test_on_a_gpu():
 
     if not tl.cuda.is_available() or cublaslt.library() is None:
         pytest.skip("no GPU")
-    from tensorlite.kernels.cuda.product import product
-
     for case in CASES:
         a, b = CASES[case]()
         on_gpu = [tl.tensor(np.ascontiguousarray(x), device="cuda").array for x in (a, b)]
-        np.testing.assert_allclose(product(*on_gpu).get(), a @ b, rtol=1e-3, atol=1e-4, err_msg=case)
+        np.testing.assert_allclose(module.product(*on_gpu).get(), a @ b, rtol=1e-3, atol=1e-4, err_msg=case)

@@ -137,7 +137,7 @@ class Plan:
         preference = ctypes.c_void_p()
         _call("MatmulPreferenceCreate", ctypes.byref(preference))
         try:
-            wanted = [(_PREF_WORKSPACE, ctypes.c_size_t(WORKSPACE))]
+            wanted: list[tuple[int, Any]] = [(_PREF_WORKSPACE, ctypes.c_size_t(WORKSPACE))]
             operands = (self.problem.b, self.problem.a, self.problem.y, self.problem.y)
             wanted += [(name, ctypes.c_uint32(x.alignment)) for name, x in zip(_PREF_ALIGNMENT, operands)]
             for attribute, value in wanted:
@@ -155,11 +155,10 @@ class Plan:
         if bias:
             self._set(_BIAS_POINTER, ctypes.c_void_p(bias))
         lb, la, ly = self.layouts
-        pointers = [ctypes.c_void_p(p) for p in (a, b, y)]
-        a, b, y = pointers
+        pa, pb, py = [ctypes.c_void_p(p) for p in (a, b, y)]
         ends = algorithm, ctypes.c_void_p(workspace), ctypes.c_size_t(WORKSPACE), ctypes.c_void_p(stream)
-        _call("Matmul", handle(device), self.description, ctypes.byref(self.one), b, lb, a, la,
-              ctypes.byref(self.beta), y, ly, y, ly, *ends)  # fmt: skip
+        _call("Matmul", handle(device), self.description, ctypes.byref(self.one), pb, lb, pa, la,
+              ctypes.byref(self.beta), py, ly, py, ly, *ends)  # fmt: skip
 
 
 class Choices:

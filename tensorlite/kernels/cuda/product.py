@@ -99,7 +99,9 @@ def _by_cupy(a: Any, b: Any, bias: Any, out: Any) -> Any:
     return y
 
 
-def _fastest(where: Any, solution: Plan, pointers: tuple[int, int], y: Any, bias: int, ends: tuple[int, ...]) -> Any:
+def _fastest(
+    where: Any, solution: Plan, pointers: tuple[int, int], y: Any, bias: int, ends: tuple[int, int, int]
+) -> Any:
     """The algorithm known from an earlier run, or the one that takes the shortest now. Waits for the GPU."""
     _, device, _ = ends
     name = where.cuda.runtime.getDeviceProperties(device)["name"].decode()
@@ -149,12 +151,12 @@ def _affine(x: Any, weight: Any, bias: Any) -> Any:
 
 def _dbias(g: Any) -> Any:
     g = as_rows(g)
-    y = product(_ones(xp(g), len(g), g.dtype), g)
+    y = product(_ones(xp(g), device_of(g), len(g), g.dtype), g)
     return g if y is NotImplemented else y[0]  # else the engine adds the rows up
 
 
 @cache
-def _ones(where: Any, n: int, dtype: Any) -> Any:
+def _ones(where: Any, device: Any, n: int, dtype: Any) -> Any:
     return where.ones((1, n), dtype)
 
 
