@@ -95,6 +95,38 @@ def test_a_module_of_it_is_saved_and_loaded(tmp_path):
     assert (tmp_path / "a.safetensors").stat().st_size < 600
 
 
+@pytest.mark.parametrize("optimizer", ["AdamW", "SGD", "Lion"])
+def test_a_parameter_of_it_is_moved_by_its_float32_copy(optimizer: str):
+    """Steps far below its resolution add up, as they do in float32."""
+    results = []
+    for dtype in (bf16, tl.float32):
+        p = tl.full((64, 3), 2.0, dtype=dtype, requires_grad=True)
+        moves = getattr(tl.optim, optimizer)([p], lr=1e-4)
+        for _ in range(150):
+            p.grad = tl.ones(64, 3, dtype=dtype)
+            moves.step()
+        results.append(p)
+    assert results[0].dtype == bf16 and results[0].tolist() == results[1].to(bf16).tolist() != [[2.0] * 3] * 64
+
+
+def test_the_float32_copy_is_saved_and_gives_way_to_what_is_written(tmp_path):
+    p = tl.tensor([1.0, 2.0], dtype=bf16, requires_grad=True)
+
+    def step(optimizer):
+        p.grad = tl.ones(2, dtype=bf16)
+        optimizer.step()
+        return optimizer.state[p]["master"].tolist()
+
+    first = tl.optim.SGD([p], lr=2**-12)
+    assert step(first) == [1 - 2**-12, 2 - 2**-12] and p.tolist() == [1.0, 2.0]
+    tl.save(first.state_dict(), tmp_path / "a.safetensors")
+    second = tl.optim.SGD([p], lr=2**-12)
+    second.load_state_dict(tl.load(tmp_path / "a.safetensors"))
+    with tl.no_grad():
+        p[0] = 8.0
+    assert step(second) == [8 - 2**-12, 2 - 2**-11]
+
+
 # autocast ------------------------------------------------------------------------------------------------
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..device import xp
+from ..dtype import HALVES
 from ..mode import enable_grad, no_grad
 from ..nn.utils import BLOCK, clear_gradients
 from ..tensor import Tensor, written
@@ -21,7 +22,8 @@ class Optimizer:
     """Holds parameters in groups, and changes them in `step()` by the gradients they have.
 
     param_groups  a list of dictionaries: "params", and the settings for them ("lr" …), which may be changed
-    state         parameter -> what is remembered of it from step to step (running averages …)
+    state         parameter -> what is remembered of it from step to step (running averages …; "master", the float32
+                  numbers of a parameter that is kept in two bytes a number)
     found_inf     for a step of a GradScaler on a GPU: an array without dimensions, whether a gradient is not finite
 
     A subclass defines `update`, or like a subclass of PyTorch's a `step` of its own; and `check`, if it has settings
@@ -97,10 +99,25 @@ class Optimizer:
         for group in self.param_groups:
             for p in group["params"]:
                 if p.grad is not None:
-                    update = self.update if self.found_inf is None else self._update_if_finite
-                    update(p.array, p.grad.array, group, self.state[p])
+                    self._move(p, group)
                     written(p)
         return loss
+
+    def _move(self, p: Tensor, group: dict[str, Any]) -> None:
+        """Update one parameter. Of one that is kept in two bytes a number, which a small step would not change, the
+        state has a float32 copy: that is moved, and rounded."""
+        state, g = self.state[p], p.grad.array  # type: ignore[union-attr]
+        update = self.update if self.found_inf is None else self._update_if_finite
+        if p.dtype not in HALVES:
+            update(p.array, g, group, state)
+            return
+        master = state.pop("master") if "master" in state else Tensor._of(p.array.astype(np.float32))
+        # Where somebody has written the parameter since, its own numbers count.
+        written_since = master.array.astype(p.dtype) != p.array
+        master.array[...] = xp(g).where(written_since, p.array.astype(np.float32), master.array)
+        update(master.array, g.astype(np.float32), group, state)
+        state["master"] = master
+        p.array[...] = master.array
 
     def _update_if_finite(self, p: Any, g: Any, group: dict[str, Any], state: dict[str, Any]) -> None:
         """As `update`; where `found_inf` holds, parameter and state are what they were, without asking for it."""
@@ -157,7 +174,7 @@ def not_differentiable(optimizer: Optimizer, differentiable: bool) -> None:
 
 
 def _like(p: Tensor, state: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of a state, its arrays in the dtype and on the device of the parameter they belong to."""
+    """A copy of a state, its arrays on the device of the parameter they belong to, and in its dtype or float32."""
     out: dict[str, Any] = {}
     for name, value in state.items():
         if isinstance(value, Tensor) and value.ndim == 0 and (p.ndim or name == "step"):
@@ -165,7 +182,7 @@ def _like(p: Tensor, state: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(value, Tensor):
             if value.shape != p.shape:
                 raise ValueError(f"load_state_dict: {name} has shape {value.shape}, its parameter {p.shape}")
-            value = value.detach().to(p.device, p.dtype).clone()
+            value = value.detach().to(p.device, np.float32 if p.dtype in HALVES else p.dtype).clone()
         out[name] = value
     return out
 
