@@ -1,7 +1,8 @@
 """A formula on a block of rows, in NumPy, which may have a twin: a loop over numbers, compiled by Numba.
 
 What a formula in NumPy does in ten passes over its arrays, a loop does in one, and it lets go of the interpreter's lock
-while it runs. The twins lie in kernels/compiled/ and run where Numba is installed, on float32; nothing depends on them.
+while it runs. The twins lie in kernels/compiled/ and run where Numba is installed, on float32 and masks; nothing depends
+on them.
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ from typing import Any
 import numpy as np
 
 from . import op
+
+
+FORMATS = (np.float32, np.bool_)
 
 
 class Block:
@@ -25,7 +29,7 @@ class Block:
 
     def compiled(self, dtype: Any) -> bool:
         """Whether arrays of this dtype go through the loop. The first time this loads Numba."""
-        if dtype != np.float32 or op.level() != "compiled":
+        if dtype not in FORMATS or op.level() != "compiled":
             return False
         if not _loaded:
             _load()

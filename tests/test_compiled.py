@@ -83,6 +83,7 @@ def arrays(rng, n, c):
             yield attention.exponentials, (new(2, 1, n, c), seen, top, mask, sums, new(2, 1, n, 3))
             given = (new(2, 1, n, c), new(2, 1, n, c), seen, 3 + sums, new(2, 1, n, 1))
             yield attention.weights_and_slope, (*given, mask, 2.0)
+    yield attention.draw_kept, (rng.random((3, n, c)) < 0.5, np.arange(4, 7), 0.3, 2**61 + c, 100, 1000)
     yield attention.inner_products, (new(2, n, 1, c), new(2, n, 1, c), new(2, n, 1, 1))
     for top in (new(2, n, 1, 1), None):
         yield attention.divided, (new(2, n, 1, c), top, abs(new(2, n, 1, 1)) + 1, new(2, n, 1, c), 1.25)
@@ -103,7 +104,7 @@ def test_a_loop_does_what_the_formula_does(c):
         formula, looped = copies(arguments), copies(arguments)
         block.formula(*formula)
         with tl.using("compiled"):
-            assert block.compiled(np.float32)
+            assert block.compiled(looped[0].dtype)
             block(*looped)
         for i, (right, mine) in enumerate(zip(formula, looped)):
             if isinstance(right, np.ndarray) and not same_rubbish(block, i, formula):

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from ...random import GOLDEN, MIX_1, MIX_2, threshold, words
 from ..cpu import attention
 from .loop import exp, f32, largest, loop_of
 
@@ -45,6 +46,32 @@ def exponentials(p: Any, seen: int, top: Any, kept: Any, sums: Any, weighted: An
                     for d in range(weighted.shape[3]):
                         weighted[b, h, i, d] *= factor
                 sums[b, h, i, 0] += total
+
+
+@njit(nogil=True, cache=True)
+def _mix(x: Any) -> Any:
+    x = np.uint32(x ^ (x >> 16))
+    x = np.uint32(x * MIX_1)
+    x = np.uint32(x ^ (x >> 15))
+    x = np.uint32(x * MIX_2)
+    return np.uint32(x ^ (x >> 16))
+
+
+@njit(nogil=True, cache=True)
+def _draw(kept: Any, heads: Any, low: Any, high: Any, least: Any, row: int, column: int) -> None:
+    N, R, C = kept.shape
+    for n in range(N):
+        head = _mix(np.uint32(heads[n]) ^ low)
+        for i in range(R):
+            start = _mix(np.uint32(head + np.uint32(row + i)) ^ high)
+            for c in range(C):
+                place = np.uint32(np.uint32(column + c) * GOLDEN)
+                kept[n, i, c] = _mix(np.uint32(start + place)) >= least
+
+
+@loop_of(attention.draw_kept, compile=False)
+def draw_kept(kept: Any, heads: Any, dropout_p: float, seed: int, row: int, column: int) -> None:
+    _draw(kept, heads, *words(seed), threshold(dropout_p), row, column)
 
 
 @loop_of(attention.inner_products)

@@ -17,12 +17,13 @@ f32 = np.float32
 SUMS = {"reassoc", "contract", "nsz", "arcp"}
 
 
-def loop_of(block: Block) -> Callable[[Callable], Callable]:
-    """Decorates a loop that does what a block does."""
+def loop_of(block: Block, compile: bool = True) -> Callable[[Callable], Callable]:
+    """Decorates a loop that does what a block does; compile=False: a function that calls one."""
 
     def attach(function: Callable) -> Callable:
-        block.loop = njit(nogil=True, cache=True, error_model="numpy", fastmath=SUMS)(function)
-        return block.loop
+        compiled = njit(nogil=True, cache=True, error_model="numpy", fastmath=SUMS)(function) if compile else function
+        block.loop = compiled
+        return compiled
 
     return attach
 

@@ -134,6 +134,13 @@ def weights_and_slope(p: Any, dp: Any, seen: int, sums: Any, inner: Any, kept: A
 
 
 @Block
+def draw_kept(kept: Any, heads: Any, dropout_p: float, seed: int, row: int, column: int) -> None:
+    """What dropout keeps of the tile that begins at (row, column) of the weights of n heads -> (n, R, C) booleans."""
+    _, R, C = kept.shape
+    kept[...] = attention_kept(dropout_p, seed, heads, slice(row, row + R), slice(column, column + C))
+
+
+@Block
 def inner_products(a: Any, b: Any, out: Any) -> None:
     """(…, D) twice -> out, (…, 1), of four dimensions"""
     np.vecdot(a, b, out=out[..., 0])
@@ -163,8 +170,10 @@ def _kept(dropout_p: float, seed: int, at: tuple[slice, slice], q: Any, tile: Ti
     if not dropout_p:
         return None
     numbers = np.arange(q.shape[0] * q.shape[1]).reshape(q.shape[:2])[at]
-    kept = attention_kept(dropout_p, seed, numbers.reshape(-1), *tile)
-    return kept.reshape(*numbers.shape, *kept.shape[1:])
+    rows, columns = tile
+    kept = np.empty((*numbers.shape, rows.stop - rows.start, columns.stop - columns.start), bool)
+    draw_kept(kept.reshape(-1, *kept.shape[2:]), numbers.reshape(-1), dropout_p, seed, rows.start, columns.start)
+    return kept
 
 
 def _declines(q: Any, k: Any, v: Any, mask: Any) -> bool:
