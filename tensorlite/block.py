@@ -7,6 +7,7 @@ on them.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -45,7 +46,10 @@ _loaded = False
 
 
 def _load() -> None:
+    """Let the loops attach themselves, once. A Numba that does not go with this NumPy refuses to be imported."""
     global _loaded
-    from .kernels import compiled  # noqa: F401  attaches the loops
-
+    try:
+        from .kernels import compiled  # noqa: F401
+    except ImportError as error:
+        warnings.warn(f"tensorlite runs without compiled loops, since Numba cannot be loaded: {error}", stacklevel=4)
     _loaded = True

@@ -333,7 +333,12 @@ def describe(x: Any) -> str:
 # Levels ------------------------------------------------------------------------------------------------
 
 # From the readable to the fast, as far as this machine has them: "compiled" needs Numba.
-LEVELS = ("reference", "plain", "kernel", *(["compiled"] if find_spec("numba") else []))
+LEVELS = (
+    "reference",
+    "plain",
+    "kernel",
+    *(["compiled"] if find_spec("numba") and find_spec(f"{__package__}.kernels") else []),
+)
 
 
 def _known(name: str) -> str:

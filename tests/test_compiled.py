@@ -1,6 +1,10 @@
 """Loops compiled by Numba: their exponential and maximum, and that they say what the formulas in NumPy say, at every
 length, since a compiler treats the rest of a row that does not fill a vector apart."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -119,6 +123,25 @@ def test_a_loop_does_what_the_formula_does(c):
 def same_rubbish(block, i, arguments):
     """Whether an argument is left with what nobody reads: probabilities that no slope was asked of."""
     return block is loss.losses_and_slope and i == 0 and not arguments[4]
+
+
+def test_a_numba_that_cannot_be_loaded_is_done_without():
+    code = """
+import sys, warnings, types
+numba = types.ModuleType("numba")
+def refuse(name): raise ImportError("Numba needs NumPy 1.0 or less")
+numba.__getattr__ = refuse
+import tensorlite as tl
+sys.modules["numba"] = numba
+with warnings.catch_warnings(record=True) as said:
+    y = [tl.nn.functional.silu(tl.ones(3)).sum().item() for _ in range(2)]
+print([str(w.message) for w in said], round(y[1], 3))
+"""
+    environment = {**os.environ, "TENSORLITE_LEVEL": "compiled"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    said = "tensorlite runs without compiled loops, since Numba cannot be loaded: "
+    assert done.stdout.startswith(f"['{said}") and done.stdout.endswith("2.193\n")
+    assert "Numba needs NumPy 1.0 or less" in done.stdout
 
 
 def test_other_formats_and_other_levels_go_through_numpy():
