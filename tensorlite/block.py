@@ -15,7 +15,6 @@ import numpy as np
 
 from . import op
 
-
 FORMATS = (np.float32, np.bool_)
 
 
