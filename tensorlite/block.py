@@ -1,8 +1,8 @@
 """A formula on a block of rows, in NumPy, which may have a twin: a loop over numbers, compiled by Numba.
 
-What a formula in NumPy does in ten passes over its arrays, a loop does in one, and it lets go of the interpreter's lock
-while it runs. The twins lie in kernels/compiled/ and run where Numba is installed, on float32 and masks; nothing depends
-on them.
+What a formula in NumPy does in ten passes over its arrays, a loop does in one, and it lets go of the interpreter's
+lock while it runs. The twins lie in kernels/compiled/ and run where Numba is installed, on float32 and masks; nothing
+depends on them.
 """
 
 from __future__ import annotations
