@@ -26,6 +26,7 @@ def _lessons():
 lesson = _lessons()
 
 
+@pytest.mark.usefixtures("_registry")
 @pytest.mark.parametrize("path", lesson.lessons(), ids=lambda path: path.stem)
 def test_a_lesson_prints_what_stands_in_it(path, tmp_path, monkeypatch):
     pytest.importorskip("matplotlib")
