@@ -44,7 +44,7 @@ def test_a_lesson_prints_what_stands_in_it(path, tmp_path, monkeypatch):
 # What is cited ---------------------------------------------------------------------------------------------
 
 CITED = re.compile(r"\[`([^`]+)`\]\((?:\.\./)*(?:docs/)?ops\.md#(\w+)\)")
-ROW = re.compile(r"^\w+ *= (?:Op|Mixed|Analytic)\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\)", re.MULTILINE)
+ROW = re.compile(r"^\w+ *= (?:Op|Mixed|Analytic)\((?=\")(?:[^()]|\((?:[^()]|\([^()]*\))*\))*\)", re.MULTILINE)
 
 
 def _table():
