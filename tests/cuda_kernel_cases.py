@@ -1,0 +1,108 @@
+"""Calls of every op that has a kernel in CUDA, for tests on the host and on a GPU, and what they must give."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+import tensorlite as tl
+from tensorlite.device import move
+
+try:
+    from ml_dtypes import bfloat16
+except ImportError:
+    bfloat16 = None
+
+DTYPES = {"float32": np.float32, "float16": np.float16, "bfloat16": bfloat16}
+# What a result may be away from the float64 one, as a share of its largest element: some roundings of the dtype.
+CLOSE = {"float32": 4e-6, "float16": 1.5e-3, "bfloat16": 1.2e-2}
+
+
+@dataclass(frozen=True)
+class Case:
+    """op(*inputs, **attributes) with float64 inputs; `wrt`: which of them are differentiated."""
+
+    op: str
+    inputs: tuple[Any, ...]
+    wrt: tuple[int, ...]
+    attributes: dict[str, Any] = field(default_factory=dict)
+    note: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.op}-{'x'.join(map(str, np.shape(self.inputs[0])))}{self.note and '-'}{self.note}"
+
+
+rng = np.random.default_rng(9)
+
+
+def normal(*shape: int, mean: float = 0.0, size: float = 1.0) -> np.ndarray:
+    return np.asarray(rng.standard_normal(shape) * size + mean)
+
+
+def _norms() -> list[Case]:
+    cases = []
+    for shape in [(3, 5, 64), (1, 1), (7, 257), (700, 24), (2, 768)]:
+        width = shape[-1]
+        x, weight, bias = normal(*shape, mean=1.0), normal(width, mean=1.0), normal(width)
+        layer, rms = {"dims": 1, "eps": 1e-5}, {"dims": 1, "eps": 1e-6}
+        cases += [
+            Case("layer_norm", (x, weight, bias), (0, 1, 2), layer),
+            Case("rms_norm", (x, weight), (0, 1), rms),
+        ]
+    x = normal(5, 6, 7, mean=2.0)
+    cases += [
+        Case("layer_norm", (x, None, None), (0,), {"dims": 2, "eps": 1e-5}, "no-weight"),
+        Case("layer_norm", (x, normal(6, 7), None), (1,), {"dims": 2, "eps": 1e-3}, "weight-alone"),
+        Case("rms_norm", (x, None), (0,), {"dims": 2, "eps": 1e-5}, "no-weight"),
+        Case("layer_norm", (normal(2, 9001), normal(9001), normal(9001)), (0, 1, 2), {"dims": 1, "eps": 1e-5}, "long"),
+    ]
+    return cases
+
+
+CASES = _norms()
+
+
+def rounded(case: Case, dtype: str) -> list[Any]:
+    """The inputs of a case in a dtype: floats rounded to it, all else as it is."""
+    return [
+        x.astype(DTYPES[dtype]) if isinstance(x, np.ndarray) and x.dtype.kind == "f" else x for x in case.inputs
+    ]
+
+
+def right(case: Case, inputs: list[Any], g: Any) -> list[np.ndarray]:
+    """The op and its gradients, composed of simple ops in float64, of the inputs as they were rounded."""
+    op = tl.OPS[case.op]
+    wide = [x.astype(np.float64) if hasattr(x, "dtype") and x.dtype.kind not in "iub" else x for x in inputs]
+    tensors = [tl.tensor(x, requires_grad=i in case.wrt) if i in case.wrt else x for i, x in enumerate(wide)]
+    with tl.using("reference" if op.reference else "plain"):
+        y = op(*tensors, **case.attributes)
+    y.backward(tl.tensor(g.astype(np.float64)))
+    return [y.detach().numpy(), *[tensors[i].grad.numpy() for i in case.wrt]]
+
+
+def by_kernel(case: Case, inputs: list[Any], g: Any, where: str = "cpu") -> list[np.ndarray]:
+    """The same by the kernel for CUDA, whatever the device of the arrays."""
+    kernel = tl.OPS[case.op].kernels["cuda"]
+    arrays = [move(x, where) if isinstance(x, np.ndarray) else x for x in inputs]
+    found = kernel.forward(*arrays, **case.attributes)
+    assert found is not NotImplemented, f"{case}: the kernel declines"
+    outputs = found if kernel.residual else (found,)
+    plan = kernel.plan(tuple(i in case.wrt for i in range(len(arrays))))
+    kept = [get(arrays, case.attributes, outputs) for get in plan.getters]
+    gradients = plan.run(move(g, where), kept)
+    results = [outputs[0], *[gradients[i] for i in case.wrt]]
+    return [np.asarray(move(x, "cpu")) for x in results]
+
+
+def gradient(case: Case, inputs: list[Any], dtype: str) -> np.ndarray:
+    """What arrives at the output of a case: the same for everyone."""
+    with tl.using("reference" if tl.OPS[case.op].reference else "plain"):
+        shape = np.shape(tl.OPS[case.op](*case.inputs, **case.attributes))
+    return np.asarray(np.random.default_rng(5).standard_normal(shape)).astype(DTYPES[dtype])
+
+
+def close(found: list[np.ndarray], expected: list[np.ndarray], dtype: str) -> None:
+    for i, (mine, exact) in enumerate(zip(found, expected)):
+        assert mine.dtype == DTYPES[dtype] and mine.shape == exact.shape, (i, mine.dtype, mine.shape, exact.shape)
+        away = np.abs(mine.astype(np.float64) - exact).max()
+        assert away <= CLOSE[dtype] * max(1.0, np.abs(exact).max()), f"result {i} is {away} away"

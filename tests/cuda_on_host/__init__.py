@@ -1,0 +1,83 @@
+"""Kernels run without a GPU: the CUDA sources compiled by the machine's C++ compiler (on_host.h says how), and in the place
+of `module.function`. The Python that launches them runs as it is, on NumPy arrays."""
+
+import ctypes
+import shutil
+import subprocess
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tensorlite.kernels.cuda import module
+
+COMPILER = shutil.which("g++") or shutil.which("c++")
+HERE = Path(__file__).parent
+GUARD = 256  # bytes round an array, which no kernel may write, and which are nan to whoever reads them
+KINDS = {"float32": b"f", "int32": b"i", "uint32": b"u", "int64": b"l", "uint64": b"L"}
+
+
+class Host:
+    """Stands in for CuPy's RawModule: builds a family once for each dtype, and runs its kernels.
+
+    Every kernel runs twice, with threads and blocks in order and in reverse, and must leave the same bits.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.launched: set[tuple[str, str]] = set()
+
+    @cache  # noqa: B019 - lives as long as the tests
+    def library(self, family: str, dtype: str) -> ctypes.CDLL:
+        assert COMPILER is not None
+        text = "\n".join(['#include "on_host.h"', module.source(family), *[f"KERNEL({k})" for k in module.kernels(family)]])
+        built = self.folder / f"{family}-{dtype}.so"
+        command = [COMPILER, "-std=c++17", "-O1", "-fno-strict-aliasing", "-shared", "-fPIC", "-w", "-x", "c++", "-"]
+        command += ["-o", str(built), f"-I{HERE}", f"-DELEMENT={module.TYPES[dtype]}"]
+        done = subprocess.run(command, input=text, text=True, capture_output=True)
+        assert not done.returncode, done.stderr
+        return ctypes.CDLL(str(built))
+
+    def function(self, library: Any, family: str, name: str, dtype: str, device: int, shared: int) -> Callable:
+        run = getattr(self.library(family, dtype), f"run_{name}")
+        run.restype = ctypes.c_char_p
+
+        def launch(grid: tuple[int, ...], block: tuple[int, ...], arguments: tuple[Any, ...], shared_mem: int) -> None:
+            self.launched.add((name, dtype))
+            arrays = {x.ctypes.data: x for x in arguments if isinstance(x, np.ndarray)}
+            results = []
+            for reverse in (False, True):
+                guarded = {address: _guarded(x) for address, x in arrays.items()}
+                values, kinds = [], b""
+                for x in arguments:
+                    pointer = isinstance(x, np.ndarray) or x is module.NOTHING
+                    kinds += b"p" if pointer else KINDS[x.dtype.name]
+                    inside = guarded[x.ctypes.data][GUARD:].ctypes.data if isinstance(x, np.ndarray) else None
+                    values.append(ctypes.c_void_p(inside) if pointer else np.ctypeslib.as_ctypes(np.asarray(x)))
+                pointers = (ctypes.c_void_p * len(values))(*[ctypes.addressof(value) for value in values])
+                sizes = [(ctypes.c_uint * 3)(*(*given, 1, 1)[:3]) for given in (grid, block)]
+                wrong = run(*sizes, ctypes.c_size_t(shared_mem), int(reverse), kinds, pointers)
+                assert wrong is None, f"{name}: {wrong.decode()}"
+                for address, around in guarded.items():
+                    size = arrays[address].nbytes
+                    edges = around[:GUARD], around[GUARD + size :]
+                    assert all((edge == 0xFF).all() for edge in edges), f"{name} writes beyond an array"
+                results.append({address: x[GUARD : GUARD + arrays[address].nbytes] for address, x in guarded.items()})
+            for address, x in arrays.items():
+                first, second = (each[address] for each in results)
+                assert (first == second).all(), f"{name}: a race, the order of threads changes the result"
+                if x.size:
+                    x.reshape(-1).view(np.uint8)[:] = first
+
+        return launch
+
+
+def _guarded(x: np.ndarray) -> np.ndarray:
+    """The bytes of x between guards, at a multiple of 16 as on a GPU (256 there)."""
+    room = np.full(x.nbytes + 2 * GUARD + 16, 0xFF, np.uint8)
+    start = -room.ctypes.data % 16
+    around = room[start : start + x.nbytes + 2 * GUARD]
+    around[GUARD : GUARD + x.nbytes] = x.reshape(-1).view(np.uint8)
+    return around

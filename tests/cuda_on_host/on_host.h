@@ -1,0 +1,251 @@
+// CUDA on a processor: blocks one after another, the threads of a block as fibers that switch where they wait.
+//
+// What a GPU leaves to chance or answers with garbage is an error here: a barrier that not all threads of a block reach,
+// a shuffle that not all its lanes reach, arguments of other types than the kernel's. Shared memory starts as nan. The order in which threads and blocks run can be reversed: a result that changes is a race.
+
+#pragma once
+#define ON_HOST
+#include <ucontext.h>
+
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <algorithm>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#define __global__
+#define __device__
+#define __forceinline__ inline
+#define __launch_bounds__(...)
+#define __shared__ static  // one block runs at a time
+#define __align__(n) alignas(n)
+
+using std::max;
+using std::min;
+
+struct uint3 { unsigned x, y, z; };
+struct alignas(16) uint4 { unsigned x, y, z, w; };
+struct dim3 { unsigned x = 1, y = 1, z = 1; };
+
+static uint3 threadIdx, blockIdx;
+static dim3 blockDim, gridDim;
+constexpr int SHARED = 227 * 1024;  // bytes: Hopper's
+alignas(16) static float shared[SHARED / sizeof(float)];
+
+// Numbers -------------------------------------------------------------------------------------------------
+
+static inline float __int_as_float(int bits) { float x; std::memcpy(&x, &bits, 4); return x; }
+static inline unsigned __float_as_uint(float x) { unsigned bits; std::memcpy(&bits, &x, 4); return bits; }
+static inline float __uint_as_float(unsigned bits) { float x; std::memcpy(&x, &bits, 4); return x; }
+static inline unsigned __umulhi(unsigned a, unsigned b) { return (static_cast<uint64_t>(a) * b) >> 32; }
+#define __expf expf
+#define __logf logf
+static inline float __fdividef(float a, float b) { return a / b; }
+static inline float rsqrtf(float x) { return 1 / std::sqrt(x); }
+
+struct __half { _Float16 value; };
+static inline float __half2float(__half x) { return x.value; }
+static inline __half __float2half_rn(float x) { return {static_cast<_Float16>(x)}; }
+
+struct __nv_bfloat16 { uint16_t bits; };
+static inline float __bfloat162float(__nv_bfloat16 x) { return __uint_as_float(static_cast<unsigned>(x.bits) << 16); }
+static inline __nv_bfloat16 __float2bfloat16_rn(float x) {
+    unsigned bits = __float_as_uint(x);
+    if (x != x) return {0x7fff};
+    return {static_cast<uint16_t>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16)};  // to nearest, ties to even
+}
+
+// Threads -------------------------------------------------------------------------------------------------
+
+enum Wait { NOTHING, BLOCK, LANES_OF_WARP, END };
+
+struct Fiber {
+    ucontext_t context;
+    Wait wait = NOTHING;
+    unsigned lanes = 0;     // of the warp, that it waits for
+    int barriers = 0;       // shuffles so far
+    uint3 thread;
+};
+
+struct Slot { float value[2]; };  // a shuffle writes one while the last one's may still be read
+
+static std::vector<Fiber> fibers;
+static std::vector<char> stacks;
+static std::vector<Slot> slots;
+static ucontext_t scheduler;
+static int current;
+static void (*body)(void**);
+static void** arguments;
+static const char* fault;
+constexpr size_t STACK = 64 * 1024;
+
+static void yield_until(Wait wait, unsigned lanes = 0) {
+    Fiber& self = fibers[current];
+    self.wait = wait;
+    self.lanes = lanes;
+    swapcontext(&self.context, &scheduler);
+}
+
+static void complain(const char* what) {
+    fault = what;
+    yield_until(END);
+}
+
+static inline void __syncthreads() { yield_until(BLOCK); }
+static inline void __syncwarp(unsigned lanes = 0xffffffffu) { yield_until(LANES_OF_WARP, lanes); }
+
+static float shuffled(unsigned lanes, float x, int from) {
+    const int lane = current % 32, first = current - lane;
+    if (!(lanes >> lane & 1)) complain("a shuffle by a lane that its mask leaves out");
+    const int slot = fibers[current].barriers++ % 2;
+    slots[current].value[slot] = x;
+    yield_until(LANES_OF_WARP, lanes);
+    if (!(lanes >> from & 1)) complain("a shuffle from a lane that its mask leaves out");
+    return slots[first + from].value[slot];
+}
+
+template <typename A>
+static A __shfl_xor_sync(unsigned lanes, A x, int mask) {
+    static_assert(sizeof(A) == 4);
+    float bits, result;
+    std::memcpy(&bits, &x, 4);
+    result = shuffled(lanes, bits, (current % 32) ^ mask);
+    std::memcpy(&x, &result, 4);
+    return x;
+}
+
+template <typename A>
+static A __shfl_sync(unsigned lanes, A x, int from) {
+    return __shfl_xor_sync(lanes, x, (current % 32) ^ (from % 32));
+}
+
+static void enter() {
+    body(arguments);
+    yield_until(END);
+}
+
+static bool release() {
+    bool any = false, all = true;
+    const int count = fibers.size();
+    for (Fiber& f : fibers) all &= f.wait == BLOCK;
+    if (all) {
+        for (Fiber& f : fibers) f.wait = NOTHING;
+        return true;
+    }
+    for (int first = 0; first < count; first += 32) {
+        for (int lane = 0; lane < 32 && first + lane < count; ++lane) {
+            const Fiber& f = fibers[first + lane];
+            if (f.wait != LANES_OF_WARP) continue;
+            const unsigned lanes = f.lanes;
+            bool here = true;
+            for (int other = 0; other < 32; ++other) {
+                if (!(lanes >> other & 1)) continue;
+                here &= first + other < count && fibers[first + other].wait == LANES_OF_WARP
+                        && fibers[first + other].lanes == lanes;
+            }
+            if (!here) continue;
+            any = true;
+            for (int other = 0; other < 32; ++other)
+                if (lanes >> other & 1) fibers[first + other].wait = NOTHING;
+        }
+    }
+    return any;
+}
+
+static void run_block(bool reversed) {
+    const int count = fibers.size();
+    std::memset(shared, 0xff, sizeof shared);  // nan, until it is written
+    for (int i = 0; i < count; ++i) {
+        Fiber& f = fibers[i];
+        f.wait = NOTHING;
+        f.barriers = 0;
+        f.thread = {i % blockDim.x, i / blockDim.x % blockDim.y, i / (blockDim.x * blockDim.y)};
+        getcontext(&f.context);
+        f.context.uc_stack.ss_sp = &stacks[i * STACK];
+        f.context.uc_stack.ss_size = STACK;
+        f.context.uc_link = &scheduler;
+        makecontext(&f.context, enter, 0);
+    }
+    for (;;) {
+        bool left = false;
+        for (int k = 0; k < count; ++k) {
+            const int i = reversed ? count - 1 - k : k;
+            if (fibers[i].wait == NOTHING) {
+                current = i;
+                threadIdx = fibers[i].thread;
+                swapcontext(&scheduler, &fibers[i].context);
+                if (fault) return;
+            }
+            left |= fibers[i].wait != END;
+        }
+        if (!left) return;
+        if (!release()) {
+            fault = "threads wait for others that never come: not all reach the same barrier or shuffle";
+            return;
+        }
+    }
+}
+
+// Kernels -------------------------------------------------------------------------------------------------
+
+template <typename A>
+constexpr char kind() {
+    if (std::is_pointer_v<A>) return 'p';
+    if (std::is_same_v<A, float>) return 'f';
+    if (std::is_same_v<A, int>) return 'i';
+    if (std::is_same_v<A, unsigned>) return 'u';
+    if (std::is_same_v<A, long long>) return 'l';
+    if (std::is_same_v<A, unsigned long long>) return 'L';
+    return '?';
+}
+
+template <typename... A>
+static bool fits(void (*)(A...), const char* kinds) {
+    const char expected[] = {kind<A>()..., 0};
+    return std::strcmp(expected, kinds) == 0;
+}
+
+template <typename... A, size_t... I>
+static void call(void (*kernel)(A...), void** arguments, std::index_sequence<I...>) {
+    kernel(*static_cast<std::remove_const_t<A>*>(arguments[I])...);
+}
+
+template <typename... A>
+static void call(void (*kernel)(A...), void** arguments) {
+    call(kernel, arguments, std::index_sequence_for<A...>{});
+}
+
+// Runs a kernel on all blocks; null, or what was wrong.
+static const char* run(void (*kernel)(void**), const unsigned* grid, const unsigned* block, size_t bytes, bool reversed,
+                       void** given) {
+    if (bytes > SHARED) return "more shared memory than there is";
+    gridDim = {grid[0], grid[1], grid[2]};
+    blockDim = {block[0], block[1], block[2]};
+    const size_t threads = static_cast<size_t>(block[0]) * block[1] * block[2];
+    if (threads > 1024) return "more than 1024 threads in a block";
+    if (grid[1] > 65535 || grid[2] > 65535) return "more than 65535 blocks in the second or third dimension";
+    fibers.resize(threads);
+    slots.resize(threads);
+    stacks.resize(threads * STACK);
+    body = kernel;
+    arguments = given;
+    fault = nullptr;
+    const size_t blocks = static_cast<size_t>(grid[0]) * grid[1] * grid[2];
+    for (size_t k = 0; k < blocks && !fault; ++k) {
+        const size_t i = reversed ? blocks - 1 - k : k;
+        blockIdx = {unsigned(i % grid[0]), unsigned(i / grid[0] % grid[1]), unsigned(i / (size_t(grid[0]) * grid[1]))};
+        run_block(reversed);
+    }
+    return fault;
+}
+
+#define KERNEL(NAME)                                                                                              \
+    extern "C" const char* run_##NAME(const unsigned* grid, const unsigned* block, size_t bytes, int reversed,    \
+                                      const char* kinds, void** given) {                                         \
+        if (!fits(NAME, kinds)) return "arguments of other types than the kernel's";                              \
+        return run([](void** all) { call(NAME, all); }, grid, block, bytes, reversed, given);                     \
+    }
