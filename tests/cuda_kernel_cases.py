@@ -41,7 +41,7 @@ def normal(*shape: int, mean: float = 0.0, size: float = 1.0) -> np.ndarray:
 
 def _norms() -> list[Case]:
     cases = []
-    for shape in [(3, 5, 64), (1, 1), (7, 257), (700, 24), (2, 768)]:
+    for shape in [(3, 5, 64), (1, 1), (7, 257), (70, 24), (2, 768)]:
         width = shape[-1]
         x, weight, bias = normal(*shape, mean=1.0), normal(width, mean=1.0), normal(width)
         layer, rms = {"dims": 1, "eps": 1e-5}, {"dims": 1, "eps": 1e-6}
@@ -59,7 +59,52 @@ def _norms() -> list[Case]:
     return cases
 
 
-CASES = _norms()
+def _activations() -> list[Case]:
+    cases = []
+    for shape in [(1,), (4, 7), (3, 5, 64), (2049,)]:
+        x = normal(*shape, size=3.0)
+        cases += [Case("gelu", (x,), (0,), {"approximate": form}, form) for form in ("tanh", "none")]
+        cases.append(Case("silu", (x,), (0,)))
+    edges = np.array([0.0, -0.0, 1e-4, -12.0, 50.0, -50.0, 3000.0, -3000.0])
+    cases += [Case("gelu", (edges,), (0,), {"approximate": form}, f"{form}-edges") for form in ("tanh", "none")]
+    cases.append(Case("silu", (edges,), (0,), note="edges"))
+    for shape in [(1, 1), (3, 4, 33), (2, 4001)]:
+        x = normal(*shape, size=2.0)
+        cases += [Case(op, (x,), (0,), {"dim": -1}) for op in ("softmax", "log_softmax")]
+    return cases
+
+
+def _losses() -> list[Case]:
+    cases = []
+    for n, classes in [(1, 1), (5, 7), (3, 50257), (9, 4104)]:
+        logits, target = normal(n, classes, size=2.0), rng.integers(0, classes, n)
+        weight = rng.uniform(0, 2, n) * (np.arange(n) != 1)
+        cases += [
+            Case("cross_entropy", (logits, target, None), (0,)),
+            Case("cross_entropy", (logits, target.astype(np.int32), weight), (0,), note="weighted"),
+        ]
+    for n, width, classes in [(6, 5, 11), (10, 16, 301)]:
+        x, weight, target = normal(n, width), normal(classes, width), rng.integers(0, classes, n)
+        share = rng.uniform(0.5, 1, n) * (np.arange(n) != 2) / 8
+        for slopes in [(True, True), (True, False), (False, True)]:
+            wrt = tuple(np.flatnonzero(slopes).tolist())
+            cases.append(Case("linear_cross_entropy", (x, weight, target, share), wrt, {"slopes": slopes}, str(wrt)))
+    return cases
+
+
+def _others() -> list[Case]:
+    cases = []
+    for n, width in [(1, 1), (3, 40), (1000, 17), (130, 768)]:
+        x = normal(2, n, 3)
+        cases.append(Case("linear", (x, normal(width, 3), normal(width)), (2,), note=f"bias-{n}x{width}"))
+    for n, count, width in [(1, 3, 1), (31, 2, 5), (64, 1, 8), (400, 9, 20), (333, 4000, 1030)]:
+        ids = rng.integers(0, count, n)
+        ids[n // 4 : n // 2] = count - 1  # a token that comes often, over several parts
+        cases.append(Case("embedding_grad", (normal(n, width), ids), (0,), {"count": count}, f"of-{count}"))
+    return cases
+
+
+CASES = [*_norms(), *_activations(), *_losses(), *_others()]
 
 
 def rounded(case: Case, dtype: str) -> list[Any]:

@@ -5,6 +5,7 @@
 
 #pragma once
 #define ON_HOST
+#include <setjmp.h>
 #include <ucontext.h>
 
 #include <cmath>
@@ -12,10 +13,8 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <algorithm>
 #include <type_traits>
 #include <utility>
-#include <vector>
 
 #define __global__
 #define __device__
@@ -24,8 +23,10 @@
 #define __shared__ static  // one block runs at a time
 #define __align__(n) alignas(n)
 
-using std::max;
-using std::min;
+template <typename A>
+static inline A min(A a, A b) { return b < a ? b : a; }
+template <typename A>
+static inline A max(A a, A b) { return a < b ? b : a; }
 
 struct uint3 { unsigned x, y, z; };
 struct alignas(16) uint4 { unsigned x, y, z, w; };
@@ -64,7 +65,9 @@ static inline __nv_bfloat16 __float2bfloat16_rn(float x) {
 enum Wait { NOTHING, BLOCK, LANES_OF_WARP, END };
 
 struct Fiber {
-    ucontext_t context;
+    ucontext_t context;     // where it starts, with a stack of its own
+    jmp_buf place;          // where it goes on: a jump costs a tenth of a change of context
+    bool started;
     Wait wait = NOTHING;
     unsigned lanes = 0;     // of the warp, that it waits for
     int barriers = 0;       // shuffles so far
@@ -73,21 +76,31 @@ struct Fiber {
 
 struct Slot { float value[2]; };  // a shuffle writes one while the last one's may still be read
 
-static std::vector<Fiber> fibers;
-static std::vector<char> stacks;
-static std::vector<Slot> slots;
-static ucontext_t scheduler;
+constexpr int MOST = 1024;  // threads of a block
+constexpr size_t STACK = 64 * 1024;
+static Fiber fibers[MOST];
+static Slot slots[MOST];
+static char* stacks;
+static int count;
+static ucontext_t origin;
+static jmp_buf scheduler;
 static int current;
 static void (*body)(void**);
 static void** arguments;
 static const char* fault;
-constexpr size_t STACK = 64 * 1024;
 
 static void yield_until(Wait wait, unsigned lanes = 0) {
     Fiber& self = fibers[current];
     self.wait = wait;
     self.lanes = lanes;
-    swapcontext(&self.context, &scheduler);
+    if (!_setjmp(self.place)) _longjmp(scheduler, 1);
+}
+
+__attribute__((noinline)) static void resume(Fiber& fiber) {
+    if (_setjmp(scheduler)) return;  // it waits
+    if (fiber.started) _longjmp(fiber.place, 1);
+    fiber.started = true;
+    swapcontext(&origin, &fiber.context);
 }
 
 static void complain(const char* what) {
@@ -130,10 +143,9 @@ static void enter() {
 
 static bool release() {
     bool any = false, all = true;
-    const int count = fibers.size();
-    for (Fiber& f : fibers) all &= f.wait == BLOCK;
+    for (int i = 0; i < count; ++i) all &= fibers[i].wait == BLOCK;
     if (all) {
-        for (Fiber& f : fibers) f.wait = NOTHING;
+        for (int i = 0; i < count; ++i) fibers[i].wait = NOTHING;
         return true;
     }
     for (int first = 0; first < count; first += 32) {
@@ -157,7 +169,6 @@ static bool release() {
 }
 
 static void run_block(bool reversed) {
-    const int count = fibers.size();
     std::memset(shared, 0xff, sizeof shared);  // nan, until it is written
     for (int i = 0; i < count; ++i) {
         Fiber& f = fibers[i];
@@ -167,7 +178,7 @@ static void run_block(bool reversed) {
         getcontext(&f.context);
         f.context.uc_stack.ss_sp = &stacks[i * STACK];
         f.context.uc_stack.ss_size = STACK;
-        f.context.uc_link = &scheduler;
+        f.started = false;
         makecontext(&f.context, enter, 0);
     }
     for (;;) {
@@ -177,7 +188,7 @@ static void run_block(bool reversed) {
             if (fibers[i].wait == NOTHING) {
                 current = i;
                 threadIdx = fibers[i].thread;
-                swapcontext(&scheduler, &fibers[i].context);
+                resume(fibers[i]);
                 if (fault) return;
             }
             left |= fibers[i].wait != END;
@@ -226,11 +237,10 @@ static const char* run(void (*kernel)(void**), const unsigned* grid, const unsig
     gridDim = {grid[0], grid[1], grid[2]};
     blockDim = {block[0], block[1], block[2]};
     const size_t threads = static_cast<size_t>(block[0]) * block[1] * block[2];
-    if (threads > 1024) return "more than 1024 threads in a block";
+    if (threads > MOST) return "more than 1024 threads in a block";
     if (grid[1] > 65535 || grid[2] > 65535) return "more than 65535 blocks in the second or third dimension";
-    fibers.resize(threads);
-    slots.resize(threads);
-    stacks.resize(threads * STACK);
+    if (!stacks) stacks = static_cast<char*>(std::malloc(MOST * STACK));
+    count = threads;
     body = kernel;
     arguments = given;
     fault = nullptr;

@@ -34,15 +34,15 @@ __device__ inline __nv_bfloat16 narrowed<__nv_bfloat16>(float x) { return __floa
 
 __device__ inline float infinity() { return __int_as_float(0x7f800000); }
 
-// Whether array[i] … array[i + LANES - 1] lie before `end` and can be moved as one: the address is a multiple of 16.
+// Whether array[i] … array[i + LANES - 1] exist, from 0 to below `end`, and can be moved as one: at a multiple of 16 bytes.
 template <typename A>
 __device__ inline bool whole(const A* array, long long i, long long end) {
-    return i + LANES<A> <= end && reinterpret_cast<size_t>(array + i) % 16 == 0;
+    return i >= 0 && i + LANES<A> <= end && reinterpret_cast<size_t>(array + i) % 16 == 0;
 }
 
-// array[i], …, as float; zeros from `end` on.
+// array[i], …, as float; `beyond` in the place of those that do not exist.
 template <typename A>
-__device__ inline void load(float (&v)[LANES<A>], const A* array, long long i, long long end) {
+__device__ inline void load(float (&v)[LANES<A>], const A* array, long long i, long long end, float beyond = 0) {
     if (whole(array, i, end)) {
         const uint4 bits = *reinterpret_cast<const uint4*>(array + i);
         const A* narrow = reinterpret_cast<const A*>(&bits);
@@ -50,11 +50,11 @@ __device__ inline void load(float (&v)[LANES<A>], const A* array, long long i, l
         for (int j = 0; j < LANES<A>; ++j) v[j] = widened(narrow[j]);
     } else {
 #pragma unroll
-        for (int j = 0; j < LANES<A>; ++j) v[j] = i + j < end ? widened(array[i + j]) : 0.0f;
+        for (int j = 0; j < LANES<A>; ++j) v[j] = i + j >= 0 && i + j < end ? widened(array[i + j]) : beyond;
     }
 }
 
-// array[i], … = v; nothing from `end` on.
+// array[i], … = v, those that exist.
 template <typename A>
 __device__ inline void store(A* array, const float (&v)[LANES<A>], long long i, long long end) {
     if (whole(array, i, end)) {
@@ -66,7 +66,7 @@ __device__ inline void store(A* array, const float (&v)[LANES<A>], long long i, 
     } else {
 #pragma unroll
         for (int j = 0; j < LANES<A>; ++j)
-            if (i + j < end) array[i + j] = narrowed<A>(v[j]);
+            if (i + j >= 0 && i + j < end) array[i + j] = narrowed<A>(v[j]);
     }
 }
 
@@ -92,6 +92,16 @@ __device__ inline float block_sum(float x) {
     if (lane == 0) of_warp[warp] = x;
     __syncthreads();
     return warp_sum(lane < blockDim.x / WARP ? of_warp[lane] : 0.0f);
+}
+
+__device__ inline float block_max(float x) {
+    __shared__ float of_warp[WARP];
+    const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
+    x = warp_max(x);
+    __syncthreads();
+    if (lane == 0) of_warp[warp] = x;
+    __syncthreads();
+    return warp_max(lane < blockDim.x / WARP ? of_warp[lane] : -infinity());
 }
 
 // e^x and a / b to about 2 units in the last place, in a few instructions.

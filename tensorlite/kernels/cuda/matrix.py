@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from ...device import xp
+from ...ops.matrix import _linear
 from ...ops.matrix import rows as as_rows
-from .module import blocks, launch
+from .module import blocks, launch, supported
 
 BLOCK = (32, 8)
 PARTS = 512  # at most: enough for every GPU, and the same number on all, so that all give the same bits
@@ -36,3 +37,16 @@ def sum_of_parts(parts: Any, dtype: Any, like: Any) -> Any:
     sizes = (np.int32(count), np.int32(width))
     launch("matrix", "column_sum_total", like, grid, BLOCK, parts, out, *sizes, shared=shared)
     return out
+
+
+def _forward(x: Any, weight: Any, bias: Any) -> Any:
+    return _linear.plain.forward(x, weight, bias) if supported(x, weight, bias) else NotImplemented
+
+
+_linear.kernel(
+    "cuda",
+    _forward,
+    dx=_linear.plain.rows["x"],
+    dweight=_linear.plain.rows["weight"],
+    dbias=lambda g: column_sum(xp(g).ascontiguousarray(as_rows(g))),
+)
