@@ -42,6 +42,11 @@ def _dlogits(g: Any, logits: Any, target: Any, weight: Any, logsumexp: Any) -> A
 _cross_entropy.kernel("cuda", _forward, dlogits=_dlogits, residual=("logsumexp",))
 
 
+def _product(a: Any, b: Any) -> Any:
+    """a b in their dtype: NumPy, on which this can run too, makes float32 of some products of bfloat16."""
+    return (a @ b).astype(a.dtype, copy=False)
+
+
 def _project(x: Any, weight: Any, target: Any, share: Any, *, slopes: tuple[bool, bool]) -> Any:
     """As kernels/cpu/loss.py: the head's product, the loss and both gradients, part by part of the positions."""
     if not supported(x, weight) or x.shape[1:] != weight.shape[1:]:
@@ -55,14 +60,14 @@ def _project(x: Any, weight: Any, target: Any, share: Any, *, slopes: tuple[bool
     dweight = None
     for first in range(0, len(x), size):
         part = slice(first, min(first + size, len(x)))
-        logits = x[part] @ weight.T  # (n, V)
+        logits = _product(x[part], weight.T)  # (n, V)
         arrays = (logits, ids[part], share[part], losses[part])
         grid, classes = (len(logits),), np.int32(len(weight))
         launch("loss", "cross_entropy_in_place", logits, grid, (THREADS,), *arrays, classes, gradient)
         if dx is not None:
-            dx[part] = logits @ weight
+            dx[part] = _product(logits, weight)
         if slopes[1]:
-            added = logits.T @ x[part]  # (V, C)
+            added = _product(logits.T, x[part])  # (V, C)
             dweight = added if dweight is None else library.add(dweight, added, out=dweight)
     return losses.sum().astype(x.dtype), dx, dweight
 
