@@ -104,13 +104,32 @@ def _others() -> list[Case]:
     return cases
 
 
-CASES = [*_norms(), *_activations(), *_losses(), *_others()]
+def _attentions() -> list[Case]:
+    cases = []
+    for b, h, t, s, d in [
+        (1, 1, 1, 1, 1),
+        (2, 3, 70, 70, 16),
+        (1, 2, 65, 130, 64),
+        (1, 2, 130, 40, 7),
+        (1, 1, 33, 20, 100),
+    ]:
+        # As an attention layer makes them: heads side by side in memory.
+        q, k, v = (normal(b, n, h, d).transpose(0, 2, 1, 3) for n in (t, s, s))
+        for causal, p in [(True, 0.0), (False, 0.0), (True, 0.4)]:
+            attributes = {"is_causal": causal, "scale": d**-0.5, "dropout_p": p, "seed": 77 << 30}
+            note = f"of-{s}{'-causal' * causal}{'-dropout' * bool(p)}"
+            cases.append(Case("attention", (q, k, v, None), (0, 1, 2), attributes, note))
+    return cases
+
+
+CASES = [*_norms(), *_attentions(), *_activations(), *_losses(), *_others()]
 
 
 def rounded(case: Case, dtype: str) -> list[Any]:
     """The inputs of a case in a dtype: floats rounded to it, all else as it is."""
     return [
-        x.astype(DTYPES[dtype]) if isinstance(x, np.ndarray) and x.dtype.kind == "f" else x for x in case.inputs
+        x.astype(DTYPES[dtype], order="K") if isinstance(x, np.ndarray) and x.dtype.kind == "f" else x
+        for x in case.inputs
     ]
 
 

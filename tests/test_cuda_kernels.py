@@ -9,7 +9,7 @@ from cuda_on_host import COMPILER, Host
 import tensorlite as tl
 from tensorlite.check.samples import SAMPLES
 from tensorlite.device import move
-from tensorlite.kernels.cuda import module, normalisation
+from tensorlite.kernels.cuda import module, normalisation, optim
 
 HOST = pytest.mark.skipif(COMPILER is None, reason="no C++ compiler (g++)")
 GPU = [pytest.mark.gpu, pytest.mark.skipif(not tl.cuda.is_available(), reason="no GPU")]
@@ -24,6 +24,7 @@ def built(tmp_path_factory) -> Host:
 @pytest.fixture
 def host(built, monkeypatch) -> Host:
     monkeypatch.setattr(module, "function", built.function)
+    monkeypatch.setattr(module, "_most_shared", lambda library, device: 227 * 1024)
     return built
 
 
@@ -78,7 +79,9 @@ def test_norm_of_a_sum(where, dtype, centre, shape):
     options = {"dims": 1, "eps": 1e-5}
     wide = tl.tensor(weight.astype(np.float64))
     with tl.using("reference"):
-        norm = tl.OPS["layer_norm"](seen, wide, None, **options) if centre else tl.OPS["rms_norm"](seen, wide, **options)
+        norm = (
+            tl.OPS["layer_norm"](seen, wide, None, **options) if centre else tl.OPS["rms_norm"](seen, wide, **options)
+        )
     norm.backward(tl.tensor(g.astype(np.float64)))
     expected = [norm.detach().numpy(), seen.grad.numpy() + arriving.astype(np.float64)]
     close([np.asarray(move(each, "cpu")) for each in (y, dx)], expected, dtype)
@@ -125,16 +128,82 @@ def test_what_a_kernel_cannot_take_is_left_to_the_plain_level(op):
         assert tl.OPS[op].kernels["cuda"].forward(*sample.inputs, **sample.attributes) is NotImplemented
 
 
-def test_every_kernel_has_run(host, monkeypatch):
-    """Needs the tests above: each kernel of each source has run for float32 and bfloat16."""
-    if bfloat16 is None or len(host.launched) < 10:
-        pytest.skip("only a part of the tests ran")
-    for family in module.FAMILIES:
-        for kernel in module.kernels(family):
-            assert {(kernel, "float32"), (kernel, "bfloat16")} <= host.launched, kernel
-
-
 def test_arguments_must_have_a_width():
     x = np.zeros(3, np.float32)
     with pytest.raises(TypeError, match=r"gelu_tanh: 3 has no width; pass np\.int32, np\.int64 or np\.float32"):
         module.launch("activation", "gelu_tanh", x, (1,), (32,), x, x, 3)
+
+
+# All parameters at once ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def addresses(where, built, monkeypatch):
+    """addresses(*lists of arrays): on the host, let the kernels find these through tables of addresses."""
+
+    def known(*lists):
+        if where == "cpu":
+            built.behind = [x for arrays in lists for x in arrays]
+
+    if where == "cpu":
+        monkeypatch.setattr(optim, "_addresses", lambda xs: [0 if x is None else x.ctypes.data for x in xs])
+    yield known
+    built.behind = []
+
+
+SIZES = [(3,), (17, 5), (1,), (40000,), (130, 128)]  # of several chunks, and less than one
+
+
+def parameters(seed: int, dtype: str, size: float = 1.0) -> list[np.ndarray]:
+    generator = np.random.default_rng(seed)
+    return [np.asarray(generator.standard_normal(shape) * size).astype(DTYPES[dtype]) for shape in SIZES]
+
+
+def test_norm_and_what_clipping_multiplies_by(where, dtype, addresses):
+    gradients = [move(g, where) for g in parameters(1, dtype, 0.05)]
+    addresses(gradients)
+    exact = np.sqrt(sum((np.asarray(move(g, "cpu")).astype(np.float64) ** 2).sum() for g in gradients))
+    for most, scale in ((1.0, 1 / exact), (1e9, 1.0)):
+        norm, factor = move(optim.norm_and_scale(gradients, most), "cpu")
+        np.testing.assert_allclose((norm, factor), (exact, scale), rtol=2e-6)
+    gradients[1][2, 3] = np.nan
+    assert np.isnan(move(optim.norm_and_scale(gradients, 1.0), "cpu")).all()
+
+
+def test_adamw_is_the_optimiser(where, dtype, addresses):
+    """Three steps, clipped, beside tensorlite.optim's in float64."""
+    settings = {"lr": 3e-3, "betas": (0.9, 0.95), "eps": 1e-8, "weight_decay": 0.1}
+    params = [move(p, where) for p in parameters(2, dtype)]
+    wide = [np.asarray(move(p, "cpu")).astype(np.float32) for p in params]
+    half = dtype != "float32"
+    originals = [move(p, where) for p in wide] if half else None
+    averages, squares = ([move(np.zeros(s, np.float32), where) for s in SIZES] for _ in range(2))
+    leaves = [tl.tensor(p.astype(np.float64), requires_grad=True) for p in wide]
+    exact = tl.optim.AdamW(leaves, **settings)
+    scale = move(np.array([0.5], np.float32), where)
+    for step in (1, 2, 3):
+        gradients = [move(g, where) for g in parameters(step + 5, dtype)]
+        addresses(params, gradients, averages, squares, originals or [])
+        optim.adamw(params, gradients, averages, squares, originals, scale, step=step, **settings)
+        for leaf, g in zip(leaves, gradients):
+            leaf.grad = tl.tensor(0.5 * np.asarray(move(g, "cpu")).astype(np.float64))
+        exact.step()
+    for mine, right in zip(originals or params, leaves):
+        np.testing.assert_allclose(move(mine, "cpu"), right.detach().numpy(), rtol=0, atol=2e-6)
+    if half:  # the weights are their originals, rounded
+        for p, original in zip(params, originals):
+            assert (move(p, "cpu") == np.asarray(move(original, "cpu")).astype(DTYPES[dtype])).all()
+
+
+def test_every_kernel_has_run(host, request):
+    """On the host, for float32 and for bfloat16, in the tests above."""
+    here = [item for item in request.session.items if item.module is request.module]
+    if bfloat16 is None or len(here) < len(WHERE) * len(DTYPES) * len(CASES):
+        pytest.skip("only a part of this file's tests was asked for, or ml_dtypes is missing")
+    kernels = {
+        (name, dtype)
+        for family in module.FAMILIES
+        for name in module.kernels(family)
+        for dtype in ("float32", "bfloat16")
+    }
+    assert kernels <= host.launched

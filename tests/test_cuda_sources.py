@@ -5,7 +5,9 @@ import pytest
 from tensorlite.kernels.cuda import __main__ as table
 from tensorlite.kernels.cuda import module, nvrtc
 
-compiler = pytest.mark.skipif(not nvrtc.available(), reason="NVRTC is not installed: pip install 'tensorlite[cuda-check]'")
+compiler = pytest.mark.skipif(
+    not nvrtc.available(), reason="NVRTC is not installed: pip install 'tensorlite[cuda-check]'"
+)
 # Every dtype and every architecture once; all pairs: python -m tensorlite.kernels.cuda
 PAIRS = [("float32", "sm_80"), ("float16", "sm_80"), ("bfloat16", "sm_90a")]
 
@@ -24,7 +26,9 @@ def test_compiles_without_spilling(family: str, dtype: str, architecture: str):
 @compiler
 def test_an_error_names_file_and_line(monkeypatch):
     monkeypatch.setattr(nvrtc, "source", lambda family: '#line 7 "rows.cuh"\nint x = missing;')
-    with pytest.raises(nvrtc.CompileError, match=r"loss.cu does not compile for float16 on sm_80:\n.*rows.cuh\(7\).*missing"):
+    with pytest.raises(
+        nvrtc.CompileError, match=r"loss.cu does not compile for float16 on sm_80:\n.*rows.cuh\(7\).*missing"
+    ):
         nvrtc.compile("loss", "float16", "sm_80")
 
 
@@ -35,15 +39,26 @@ def test_sources_are_whole():
 
 
 def test_the_table(monkeypatch, capsys):
-    monkeypatch.setattr(table, "compile_all", lambda: [nvrtc.Usage("loss", "cross_entropy", "float16", "sm_80", 30, 4, 256)])
+    monkeypatch.setattr(
+        table, "compile_all", lambda: [nvrtc.Usage("loss", "cross_entropy", "float16", "sm_80", 30, 4, 256)]
+    )
     table.main()
-    assert capsys.readouterr().out.splitlines()[1].split() == ["loss.cross_entropy", "float16", "sm_80", "30", "4", "256"]
+    assert capsys.readouterr().out.splitlines()[1].split() == [
+        "loss.cross_entropy",
+        "float16",
+        "sm_80",
+        "30",
+        "4",
+        "256",
+    ]
 
 
 def test_without_the_compiler(monkeypatch):
     nvrtc._library.cache_clear()
     monkeypatch.setattr(nvrtc, "find_spec", lambda name: None)
     assert not nvrtc.available()
-    with pytest.raises(ImportError, match=r"NVRTC and CUDA's headers are not installed: pip install 'tensorlite\[cuda-check\]'"):
+    with pytest.raises(
+        ImportError, match=r"NVRTC and CUDA's headers are not installed: pip install 'tensorlite\[cuda-check\]'"
+    ):
         nvrtc.compile("loss", "float16", "sm_80")
     nvrtc._library.cache_clear()

@@ -31,23 +31,28 @@ class Host:
         self.behind: list[np.ndarray] = []  # arrays that kernels reach through tables of addresses
 
     @cache  # noqa: B019 - lives as long as the tests
-    def library(self, family: str, dtype: str) -> ctypes.CDLL:
+    def library(self, family: str, dtype: str, constants: tuple) -> ctypes.CDLL:
         assert COMPILER is not None
-        text = "\n".join(['#include "on_host.h"', module.source(family), *[f"KERNEL({k})" for k in module.kernels(family)]])
-        built = self.folder / f"{family}-{dtype}.so"
+        text = "\n".join(
+            ['#include "on_host.h"', module.source(family), *[f"KERNEL({k})" for k in module.kernels(family)]]
+        )
+        built = self.folder / f"{family}-{dtype}{constants}.so"
         command = [COMPILER, "-std=c++17", "-O1", "-fno-strict-aliasing", "-shared", "-fPIC", "-w", "-x", "c++", "-"]
-        command += ["-o", str(built), f"-I{HERE}", f"-DELEMENT={module.TYPES[dtype]}"]
+        defined = [option for option in module.options(dtype, constants) if option.startswith("-D")]
+        command += ["-o", str(built), f"-I{HERE}", *defined]
         done = subprocess.run(command, input=text, text=True, capture_output=True)
         assert not done.returncode, done.stderr
         return ctypes.CDLL(str(built))
 
-    def function(self, library: Any, family: str, name: str, dtype: str, device: int, shared: int) -> Callable:
-        run = getattr(self.library(family, dtype), f"run_{name}")
+    def function(
+        self, library: Any, family: str, name: str, dtype: str, constants: tuple, device: int, shared: int
+    ) -> Callable:
+        run = getattr(self.library(family, dtype, constants), f"run_{name}")
         run.restype = ctypes.c_char_p
 
         def launch(grid: tuple[int, ...], block: tuple[int, ...], arguments: tuple[Any, ...], shared_mem: int) -> None:
             self.launched.add((name, dtype))
-            arrays = {x.ctypes.data: x for x in arguments if isinstance(x, np.ndarray)}
+            arrays = {x.ctypes.data: x for x in arguments if _is_array(x)}
             results = []
             before = [x.copy() for x in self.behind]
             for reverse in (False, True):
@@ -56,33 +61,50 @@ class Host:
                 guarded = {address: _guarded(x) for address, x in arrays.items()}
                 values, kinds = [], b""
                 for x in arguments:
-                    pointer = isinstance(x, np.ndarray) or x is module.NOTHING
-                    kinds += b"p" if pointer else KINDS[x.dtype.name]
-                    inside = guarded[x.ctypes.data][GUARD:].ctypes.data if isinstance(x, np.ndarray) else None
-                    values.append(ctypes.c_void_p(inside) if pointer else np.ctypeslib.as_ctypes(np.asarray(x)))
+                    if x is None or _is_array(x):
+                        kinds += b"p"
+                        inside = None if x is None else guarded[x.ctypes.data][GUARD:].ctypes.data
+                        values.append(ctypes.c_void_p(inside))
+                    elif x.dtype.names:
+                        kinds += b"s%d" % x.nbytes
+                        values.append((ctypes.c_char * x.nbytes).from_buffer_copy(x.tobytes()))
+                    else:
+                        kinds += KINDS[x.dtype.name]
+                        values.append(np.ctypeslib.as_ctypes(np.asarray(x)))
                 pointers = (ctypes.c_void_p * len(values))(*[ctypes.addressof(value) for value in values])
                 sizes = [(ctypes.c_uint * 3)(*(*given, 1, 1)[:3]) for given in (grid, block)]
                 wrong = run(*sizes, ctypes.c_size_t(shared_mem), int(reverse), kinds, pointers)
                 assert wrong is None, f"{name}: {wrong.decode()}"
                 for address, around in guarded.items():
-                    size = arrays[address].nbytes
+                    size = _memory(arrays[address]).size
                     edges = around[:GUARD], around[GUARD + size :]
                     assert all((edge == 0xFF).all() for edge in edges), f"{name} writes beyond an array"
-                results.append({address: x[GUARD : GUARD + arrays[address].nbytes] for address, x in guarded.items()})
-                results[-1] |= {x.ctypes.data: x.reshape(-1).view(np.uint8).copy() for x in self.behind}
+                results.append({address: x[GUARD:][: _memory(arrays[address]).size] for address, x in guarded.items()})
+                results[-1] |= {x.ctypes.data: _memory(x).copy() for x in self.behind}
             for address, x in {**arrays, **{x.ctypes.data: x for x in self.behind}}.items():
                 first, second = (each[address] for each in results)
                 assert (first == second).all(), f"{name}: a race, the order of threads changes the result"
-                if x.size:
-                    x.reshape(-1).view(np.uint8)[:] = first
+                _memory(x)[:] = first
 
         return launch
 
 
+def _is_array(x: Any) -> bool:
+    """Of numbers, in memory: not a structure, which is passed by value."""
+    return isinstance(x, np.ndarray) and x.dtype.names is None
+
+
 def _guarded(x: np.ndarray) -> np.ndarray:
     """The bytes of x between guards, at a multiple of 16 as on a GPU (256 there)."""
-    room = np.full(x.nbytes + 2 * GUARD + 16, 0xFF, np.uint8)
+    memory = _memory(x)
+    room = np.full(memory.size + 2 * GUARD + 16, 0xFF, np.uint8)
     start = -room.ctypes.data % 16
-    around = room[start : start + x.nbytes + 2 * GUARD]
-    around[GUARD : GUARD + x.nbytes] = x.reshape(-1).view(np.uint8)
+    around = room[start : start + memory.size + 2 * GUARD]
+    around[GUARD : GUARD + memory.size] = memory
     return around
+
+
+def _memory(x: np.ndarray) -> np.ndarray:
+    """The bytes from the first element of x to its last, whatever lies between them."""
+    first, end = np.lib.array_utils.byte_bounds(x)
+    return np.frombuffer((ctypes.c_char * (end - first)).from_address(first), np.uint8)

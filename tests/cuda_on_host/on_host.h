@@ -30,6 +30,7 @@ static inline A max(A a, A b) { return a < b ? b : a; }
 
 struct uint3 { unsigned x, y, z; };
 struct alignas(16) uint4 { unsigned x, y, z, w; };
+struct alignas(16) float4 { float x, y, z, w; };
 struct dim3 { unsigned x = 1, y = 1, z = 1; };
 
 static uint3 threadIdx, blockIdx;
@@ -204,19 +205,21 @@ static void run_block(bool reversed) {
 // Kernels -------------------------------------------------------------------------------------------------
 
 template <typename A>
-constexpr char kind() {
-    if (std::is_pointer_v<A>) return 'p';
-    if (std::is_same_v<A, float>) return 'f';
-    if (std::is_same_v<A, int>) return 'i';
-    if (std::is_same_v<A, unsigned>) return 'u';
-    if (std::is_same_v<A, long long>) return 'l';
-    if (std::is_same_v<A, unsigned long long>) return 'L';
-    return '?';
+static void describe(char*& text) {
+    if (std::is_pointer_v<A>) *text++ = 'p';
+    if (std::is_same_v<A, float>) *text++ = 'f';
+    if (std::is_same_v<A, int>) *text++ = 'i';
+    if (std::is_same_v<A, unsigned>) *text++ = 'u';
+    if (std::is_same_v<A, long long>) *text++ = 'l';
+    if (std::is_same_v<A, unsigned long long>) *text++ = 'L';
+    if (std::is_class_v<A>) text += std::sprintf(text, "s%d", static_cast<int>(sizeof(A)));
+    *text = 0;
 }
 
 template <typename... A>
 static bool fits(void (*)(A...), const char* kinds) {
-    const char expected[] = {kind<A>()..., 0};
+    char expected[16 * sizeof...(A) + 1], *end = expected;
+    (describe<A>(end), ...);
     return std::strcmp(expected, kinds) == 0;
 }
 

@@ -3,4 +3,4 @@
 Importing this costs nothing without a GPU: a source is compiled when one of its kernels is first launched.
 """
 
-from . import activation, dropout, embedding, loss, matrix, normalisation
+from . import activation, attention, dropout, embedding, loss, matrix, normalisation

@@ -34,9 +34,7 @@ _gelu.kernel(
     lambda x, *, approximate: _map(_form(approximate), x),
     dx=lambda g, x, approximate: _map(f"{_form(approximate)}_backward", xp(g).ascontiguousarray(g), x),
 )
-_silu.kernel(
-    "cuda", lambda x: _map("silu", x), dx=lambda g, x: _map("silu_backward", xp(g).ascontiguousarray(g), x)
-)
+_silu.kernel("cuda", lambda x: _map("silu", x), dx=lambda g, x: _map("silu_backward", xp(g).ascontiguousarray(g), x))
 
 
 def _rows(name: str, logarithm: bool, dim: int, *arrays: Any) -> Any:

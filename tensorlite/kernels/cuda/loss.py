@@ -11,7 +11,9 @@ from ...ops.loss import _cross_entropy, _linear_cross_entropy
 from .module import launch, supported
 
 THREADS = 512
-LOGITS = 1 << 30  # bytes of logits in memory at a time. Each further part costs the addition of a gradient of the weight
+LOGITS = (
+    1 << 30
+)  # bytes of logits in memory at a time. Each further part costs the addition of a gradient of the weight
 
 
 def _float32(x: Any) -> Any:

@@ -20,9 +20,8 @@ TYPES = {"float32": "float", "float16": "__half", "bfloat16": "__nv_bfloat16"}  
 FAMILIES = tuple(sorted(path.stem for path in HERE.glob("*.cu")))
 LARGE = 48 * 1024  # bytes of shared memory beyond which a kernel must ask for them
 
-NOTHING = np.uint64(0)  # for a pointer: no array
 _INCLUDE = re.compile(r'^#include "(.+)"$', re.MULTILINE)
-_KERNEL = re.compile(r"__global__ void\s+(?:__launch_bounds__\(.*?\)\s+)?(\w+)\(")
+_KERNEL = re.compile(r"__global__ void\s+(?:__launch_bounds__\([\d, ]+\)\s+)?(\w+)\(")
 
 
 @cache
@@ -40,40 +39,67 @@ def kernels(family: str) -> tuple[str, ...]:
     return tuple(_KERNEL.findall(source(family)))
 
 
-def options(dtype: str) -> tuple[str, ...]:
+def options(dtype: str, constants: tuple[tuple[str, int], ...] = ()) -> tuple[str, ...]:
     """What the compiler is told, for arrays of the dtype of this name."""
-    return ("--std=c++17", "--device-as-default-execution-space", f"-DELEMENT={TYPES[dtype]}")
+    defined = [f"-D{name}={value}" for name, value in constants]
+    return ("--std=c++17", "--device-as-default-execution-space", f"-DELEMENT={TYPES[dtype]}", *defined)
 
 
 @cache
-def _module(library: Any, family: str, dtype: str) -> Any:
-    return library.RawModule(code=source(family), options=options(dtype))
+def _module(library: Any, family: str, dtype: str, constants: tuple[tuple[str, int], ...]) -> Any:
+    return library.RawModule(code=source(family), options=options(dtype, constants))
 
 
 @cache
-def function(library: Any, family: str, name: str, dtype: str, device: int, shared: int) -> Any:
+def function(
+    library: Any, family: str, name: str, dtype: str, constants: tuple[tuple[str, int], ...], device: int, shared: int
+) -> Any:
     """A kernel on a GPU, which may use `shared` bytes of shared memory: called with grid, block and arguments."""
-    kernel = _module(library, family, dtype).get_function(name)
+    kernel = _module(library, family, dtype, constants).get_function(name)
     if shared > LARGE:
         kernel.max_dynamic_shared_size_bytes = shared
     return kernel
 
 
 def launch(
-    family: str, name: str, like: Any, grid: tuple[int, ...], block: tuple[int, ...], *arguments: Any, shared: int = 0
+    family: str,
+    name: str,
+    like: Any,
+    grid: tuple[int, ...],
+    block: tuple[int, ...],
+    *arguments: Any,
+    shared: int = 0,
+    **constants: int,
 ) -> None:
     """Run a kernel, compiled for the dtype of the array `like`, where that array lies, on the current stream.
 
-    arguments  contiguous arrays, NumPy scalars of the kernel's own types (np.int32, np.int64, np.float32 …), and
-               None for a pointer to nothing. A Python number is a TypeError: its width would be a guess
+    arguments  contiguous arrays; NumPy scalars of the kernel's own types (np.int32, np.int64, np.float32 …); structures,
+               as NumPy arrays of a dtype with fields; None for a pointer to nothing
     shared     bytes of dynamic shared memory
+    constants  what the source is compiled with
+
+    Raises TypeError for a Python number, whose width would be a guess, and for an array of NumPy's beside CuPy's, of
+    which CuPy would pass the bytes.
     """
-    ready = [NOTHING if x is None else x for x in arguments]
-    for x in ready:
-        if not hasattr(x, "dtype"):
+    library = xp(like)
+    for x in arguments:
+        if x is not None and not hasattr(x, "dtype"):
             raise TypeError(f"{name}: {x!r} has no width; pass np.int32, np.int64 or np.float32")
+        if isinstance(x, np.ndarray) and x.dtype.names is None and library is not np:
+            raise TypeError(f"{name}: an array {x.shape} {x.dtype} is not on the GPU; move it there with .to('cuda')")
     where = device_of(like).index or 0
-    function(xp(like), family, name, like.dtype.name, where, shared)(grid, block, tuple(ready), shared_mem=shared)
+    kernel = function(library, family, name, like.dtype.name, tuple(constants.items()), where, shared)
+    kernel(grid, block, arguments, shared_mem=shared)
+
+
+@cache
+def _most_shared(library: Any, device: int) -> int:
+    return library.cuda.Device(device).attributes["MaxSharedMemoryPerBlockOptin"]
+
+
+def most_shared(like: Any) -> int:
+    """The bytes of shared memory that a block may ask for, on the GPU on which the array `like` lies."""
+    return _most_shared(xp(like), device_of(like).index or 0)
 
 
 def supported(*arrays: Any) -> bool:

@@ -74,9 +74,7 @@ def _without_sum(found: Any) -> Any:
 _layer_norm.kernel(
     "cuda",
     lambda x, weight, bias, *, dims, eps: _without_sum(normalise(x, None, weight, bias, dims, eps, True)),
-    d=lambda g, x, weight, mean, rstd, dims, wants: normalise_backward(
-        g, x, weight, mean, rstd, None, dims, wants[1:]
-    ),
+    d=lambda g, x, weight, mean, rstd, dims, wants: normalise_backward(g, x, weight, mean, rstd, None, dims, wants[1:]),
     residual=("mean", "rstd"),
 )
 _rms_norm.kernel(
