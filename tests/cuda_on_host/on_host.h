@@ -137,6 +137,57 @@ static A __shfl_sync(unsigned lanes, A x, int from) {
     return __shfl_xor_sync(lanes, x, (current % 32) ^ (from % 32));
 }
 
+// Tensor cores, as in mma.cuh -------------------------------------------------------------------------------
+
+struct Fragments { const void* row; unsigned a[4], b[2]; };
+static Fragments given[MOST][2];  // what a lane brings; two, as with slots
+
+static Fragments* bring(const Fragments& mine) {
+    const int which = fibers[current].barriers++ % 2;
+    given[current][which] = mine;
+    yield_until(LANES_OF_WARP, 0xffffffffu);
+    return &given[current - current % 32][which];  // of lane i at [2 i]
+}
+
+static void matrices(unsigned (&to)[4], const void* row, bool transposed) {
+    if (reinterpret_cast<uintptr_t>(row) % 16) complain("a matrix's row at no multiple of 16 bytes");
+    const Fragments* of = bring({row, {}, {}});
+    const int g = current % 32 / 4, t = current % 4;
+    for (int i = 0; i < 4; ++i)
+        for (int j = 0; j < 2; ++j) {
+            const int r = transposed ? 2 * t + j : g, c = transposed ? g : 2 * t + j;
+            const uint16_t bits = static_cast<const uint16_t*>(of[2 * (8 * i + r)].row)[c];
+            to[i] = j ? to[i] | static_cast<unsigned>(bits) << 16 : bits;
+        }
+}
+
+static inline void load_matrices(unsigned (&to)[4], const void* row) { matrices(to, row, false); }
+static inline void load_transposed(unsigned (&to)[4], const void* row) { matrices(to, row, true); }
+
+template <typename A>
+static float half_of(unsigned bits, int which) {
+    const uint16_t half = bits >> (16 * which);
+    A x;
+    std::memcpy(&x, &half, 2);
+    if constexpr (std::is_same_v<A, __half>) return __half2float(x);
+    else return __bfloat162float(x);
+}
+
+template <typename A>
+static void mma(float (&c)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
+    const Fragments* of = bring({nullptr, {a[0], a[1], a[2], a[3]}, {b0, b1}});
+    const int g = current % 32 / 4, t = current % 4;
+    for (int e = 0; e < 4; ++e) {
+        const int row = g + e / 2 * 8, column = 2 * t + e % 2;
+        for (int k = 0; k < 16; ++k) {
+            const int lane = k % 8 / 2;  // within the four of a row of A, of a column of B
+            const unsigned left = of[2 * (row % 8 * 4 + lane)].a[k / 8 * 2 + row / 8];
+            const unsigned right = of[2 * (column * 4 + lane)].b[k / 8];
+            c[e] += half_of<A>(left, k % 2) * half_of<A>(right, k % 2);
+        }
+    }
+}
+
 static void enter() {
     body(arguments);
     yield_until(END);

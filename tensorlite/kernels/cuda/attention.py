@@ -1,4 +1,5 @@
-"""Attention in tiles: the scores are never in memory, and keys that the causal mask hides are not looked at."""
+"""Attention in tiles: the scores are never in memory, and keys that the causal mask hides are not looked at. On tensor
+cores for half precision (attention_mma.cu), on the ordinary ones for float32 (attention.cu)."""
 
 from __future__ import annotations
 
@@ -9,9 +10,9 @@ import numpy as np
 from ...device import xp
 from ...ops.attention import _attention
 from ...random import threshold
-from .module import TYPES, blocks, launch, most_shared
+from .module import HALVES, TYPES, blocks, launch, most_shared
 
-TILE, SIDE = 64, 16  # rows of a tile, and of the square of threads: as in attention.cu
+TILE = 64  # rows of a block, and of what it meets on the ordinary cores: as in attention.cu
 HEADS = (64, 128)  # what the kernels are compiled for: the most numbers that a query may have
 
 _STRIDES = ("q", "k", "v", "y", "g", "dq", "dk", "dv")
@@ -26,9 +27,22 @@ def _head(d: int) -> int:
     return next(head for head in HEADS if d <= head)
 
 
-def _shared(head: int, rows: int, scores: int) -> int:
-    """Bytes of tiles: of queries, keys …, and of scores."""
-    return 4 * TILE * (rows * (head + 4) + scores * (TILE + 4))
+def _shared(x: Any, head: int, own: int, scores: int) -> int:
+    """Bytes of shared memory: of a block's own tiles and the two that it meets, and of scores on the ordinary cores."""
+    if x.dtype.name not in HALVES:
+        return 4 * TILE * ((own + 2) * (head + 4) + scores * (TILE + 4))
+    meets = 32 if head > 64 else 64
+    return 2 * (head + 8) * (own * TILE + 2 * meets) + 8 * meets
+
+
+def _launch(name: str, q: Any, length: int, own: int, scores: int, *arguments: Any) -> None:
+    """A kernel of either source, with a block for each TILE of `length` rows of each head."""
+    head, grid = _head(q.shape[3]), (blocks(length, TILE), q.shape[0] * q.shape[1])
+    fast = q.dtype.name in HALVES
+    family, kernel, block = (
+        ("attention_mma", f"attention_mma_{name}", (128,)) if fast else ("attention", f"attention_{name}", (16, 16))
+    )
+    launch(family, kernel, q, grid, block, *arguments, shared=_shared(q, head, own, scores), HEAD=head)
 
 
 def _takes(q: Any, k: Any, v: Any, mask: Any) -> bool:
@@ -42,7 +56,7 @@ def _takes(q: Any, k: Any, v: Any, mask: Any) -> bool:
         and k.shape[2] == v.shape[2]
         and 0 not in (*q.shape, *k.shape)
         and q.shape[0] * q.shape[1] < 1 << 16  # blocks in the second dimension
-        and _shared(_head(q.shape[3]), 4, 2) <= most_shared(q)
+        and _shared(q, _head(q.shape[3]), 2, 2) <= most_shared(q)
     )
 
 
@@ -73,12 +87,10 @@ def _forward(q: Any, k: Any, v: Any, mask: Any, *, is_causal: bool, scale: float
     if not _takes(q, k, v, mask):
         return NotImplemented
     q, k, v = _in_rows(q), _in_rows(k), _in_rows(v)
-    b, h, t, d = q.shape
+    b, h, t, _ = q.shape
     y, logsumexp = _like_heads(q), xp(q).empty((b, h, t), np.float32)
     problem = _problem(is_causal, scale, dropout_p, seed, q=q, k=k, v=v, y=y)
-    head, grid = _head(d), (blocks(t, TILE), b * h)
-    arrays, shared = (q, k, v, y, logsumexp), _shared(head, 3, 1)
-    launch("attention", "attention_forward", q, grid, (SIDE, SIDE), *arrays, problem, shared=shared, HEAD=head)
+    _launch("forward", q, t, 1, 1, q, k, v, y, logsumexp, problem)
     return y, logsumexp
 
 
@@ -90,12 +102,10 @@ def _backward(
     dq, dk, dv = _like_heads(q), _like_heads(k), _like_heads(v)
     problem = _problem(is_causal, scale, dropout_p, seed, q=q, k=k, v=v, y=y, g=g, dq=dq, dk=dk, dv=dv)
     delta = xp(q).empty((b, h, t), np.float32)
-    head, block, seen = _head(d), (SIDE, SIDE), (g, q, k, v, logsumexp, delta)
-    launch("attention", "attention_delta", q, (blocks(t, 8), b * h), (256,), g, y, delta, problem, HEAD=head)
-    for name, length, results, scores in (("queries", t, (dq,), 1), ("keys", k.shape[2], (dk, dv), 2)):
-        grid, shared = (blocks(length, TILE), b * h), _shared(head, 4, scores)
-        kernel = f"attention_backward_{name}"
-        launch("attention", kernel, q, grid, block, *seen, *results, problem, shared=shared, HEAD=head)
+    launch("attention", "attention_delta", q, (blocks(t, 8), b * h), (256,), g, y, delta, problem, HEAD=_head(d))
+    seen = (g, q, k, v, logsumexp, delta)
+    _launch("backward_queries", q, t, 2, 1, *seen, dq, problem)
+    _launch("backward_keys", q, k.shape[2], 2, 2, *seen, dk, dv, problem)
     return dq, dk, dv, None
 
 

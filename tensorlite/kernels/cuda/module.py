@@ -18,6 +18,7 @@ from ...device import device_of, xp
 HERE = Path(__file__).parent
 TYPES = {"float32": "float", "float16": "__half", "bfloat16": "__nv_bfloat16"}  # of an array, and in CUDA
 FAMILIES = tuple(sorted(path.stem for path in HERE.glob("*.cu")))
+HALVES = ("float16", "bfloat16")
 LARGE = 48 * 1024  # bytes of shared memory beyond which a kernel must ask for them
 
 _INCLUDE = re.compile(r'^#include "(.+)"$', re.MULTILINE)
@@ -37,6 +38,11 @@ def source(family: str) -> str:
 def kernels(family: str) -> tuple[str, ...]:
     """The names of the kernels of a family, in the order of the source."""
     return tuple(_KERNEL.findall(source(family)))
+
+
+def dtypes(family: str) -> tuple[str, ...]:
+    """The names of the dtypes that a family's sources can be compiled for: tensor cores take no float32."""
+    return HALVES if family == "attention_mma" else tuple(TYPES)
 
 
 def options(dtype: str, constants: tuple[tuple[str, int], ...] = ()) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .module import FAMILIES, TYPES, kernels, options, source
+from .module import FAMILIES, dtypes, kernels, options, source
 
 ARCHITECTURES = ("sm_80", "sm_90a")
 
@@ -98,5 +98,5 @@ def _figures(log: str, kernel: str) -> tuple[int, int, int]:
 
 def compile_all(architectures: tuple[str, ...] = ARCHITECTURES) -> list[Usage]:
     """Every kernel, for every dtype and architecture."""
-    cases = [(family, dtype, arch) for family in FAMILIES for dtype in TYPES for arch in architectures]
+    cases = [(family, dtype, arch) for family in FAMILIES for dtype in dtypes(family) for arch in architectures]
     return [usage for case in cases for usage in compile(*case)]
