@@ -1,5 +1,7 @@
-"""The kernels in CUDA: without a GPU on this machine's processor, with one also there. Each against the reference level in
-float64, for every dtype and for sizes that no block divides."""
+"""The kernels in CUDA: without a GPU on this machine's processor, with one also there. Each against the reference level
+in float64, for every dtype and for sizes that no block divides."""
+
+import re
 
 import numpy as np
 import pytest
@@ -7,6 +9,9 @@ from cuda_kernel_cases import CASES, DTYPES, Case, bfloat16, by_kernel, close, g
 from cuda_on_host import COMPILER, Host
 
 import tensorlite as tl
+from benchmarks import gpu_kernels
+from gpt.config import GPTConfig
+from gpt.model import GPT
 from tensorlite.check.samples import SAMPLES
 from tensorlite.device import move
 from tensorlite.kernels.cuda import module, normalisation, optim
@@ -188,8 +193,8 @@ def test_adamw_is_the_optimiser(where, dtype, addresses):
         for leaf, g in zip(leaves, gradients):
             leaf.grad = tl.tensor(0.5 * np.asarray(move(g, "cpu")).astype(np.float64))
         exact.step()
-    for mine, right in zip(originals or params, leaves):
-        np.testing.assert_allclose(move(mine, "cpu"), right.detach().numpy(), rtol=0, atol=2e-6)
+    for mine, leaf in zip(originals or params, leaves):
+        np.testing.assert_allclose(move(mine, "cpu"), leaf.detach().numpy(), rtol=0, atol=2e-6)
     if half:  # the weights are their originals, rounded
         for p, original in zip(params, originals):
             assert (move(p, "cpu") == np.asarray(move(original, "cpu")).astype(DTYPES[dtype])).all()
@@ -200,10 +205,89 @@ def test_every_kernel_has_run(host, request):
     here = [item for item in request.session.items if item.module is request.module]
     if bfloat16 is None or len(here) < len(WHERE) * len(DTYPES) * len(CASES):
         pytest.skip("only a part of this file's tests was asked for, or ml_dtypes is missing")
-    kernels = {
-        (name, dtype)
-        for family in module.FAMILIES
-        for name in module.kernels(family)
-        for dtype in ("float32", "bfloat16")
-    }
-    assert kernels <= host.launched
+    for family in module.FAMILIES:
+        # attention.cu is for float32, but for what attention_mma.cu shares with it
+        dtypes = {"float32"} if family == "attention" else {"float32", "bfloat16"} & set(module.dtypes(family))
+        assert {(name, dtype) for name in module.kernels(family) for dtype in dtypes} <= host.launched
+
+
+# A model ---------------------------------------------------------------------------------------------------
+
+
+def test_a_model_trains_on_these_kernels(host, monkeypatch):
+    """Loss and gradients of a GPT through the engine, each op by its CUDA kernel, are those of the plain level."""
+    config = GPTConfig(vocab_size=37, context_length=24, n_embd=32, n_head=2, n_layer=2)
+    tl.manual_seed(3)
+    model = GPT(config)
+    tokens = tl.randint(0, 37, (2, 25))
+
+    def gradients():
+        model.zero_grad()
+        loss = model.loss(tokens[:, :-1], tokens[:, 1:])
+        loss.backward()
+        return loss.item(), {name: p.grad.numpy() for name, p in model.named_parameters()}
+
+    with tl.using("plain"):
+        loss, expected = gradients()
+    for op in tl.OPS.values():
+        if "cuda" in op.kernels:
+            monkeypatch.setitem(op.kernels, "cpu", op.kernels["cuda"])
+    earlier, host.launched = host.launched, set()
+    found_loss, found = gradients()
+    assert abs(found_loss - loss) < 1e-5
+    for name, right_one in expected.items():
+        np.testing.assert_allclose(found[name], right_one, rtol=0, atol=2e-6 + 1e-4 * np.abs(right_one).max())
+    ran, host.launched = {name for name, _ in host.launched}, earlier
+    assert {"layer_norm_forward_2", "layer_norm_backward", "gelu_tanh", "gelu_tanh_backward"} <= ran
+    assert {"attention_forward", "attention_backward_keys", "column_sum_parts", "embedding_parts"} <= ran
+
+
+# The stand-in itself ---------------------------------------------------------------------------------------
+
+FAULTS = {
+    "a race": "shared[threadIdx.x] = threadIdx.x; out[threadIdx.x] = shared[(threadIdx.x + 1) % 64];",
+    "not all reach the same barrier": "if (threadIdx.x < 32) __syncthreads();",
+    "not all reach the same barrier or shuffle": "if (threadIdx.x % 2) out[threadIdx.x] = warp_sum(1);",
+    "writes beyond an array": "out[threadIdx.x + 1] = 0;",
+}
+
+
+@HOST
+@pytest.mark.parametrize("complaint", FAULTS)
+def test_a_fault_is_found_on_the_host(host, monkeypatch, complaint):
+    common = module.source("dropout").partition('#line 1 "common.cuh"')[2].partition('#line 1 "philox.cuh"')[0]
+    faulty = f'{common}\nextern "C" __global__ void faulty(float* out) {{ {FAULTS[complaint]} }}'
+    monkeypatch.setattr(module, "source", lambda family: faulty)
+    out = np.zeros(64, np.float32)
+    with pytest.raises(AssertionError, match=complaint):
+        module.launch(f"fault{list(FAULTS).index(complaint)}", "faulty", out, (1,), (64,), out)
+
+
+@HOST
+def test_arguments_of_other_types_are_found_on_the_host(host):
+    x = np.zeros(8, np.float32)
+    with pytest.raises(AssertionError, match="arguments of other types than the kernel's"):
+        module.launch("activation", "silu", x, (1,), (32,), x, x, np.int32(8))
+
+
+@HOST
+@pytest.mark.parametrize("dtype", [np.float32, bfloat16], ids=["float32", "bfloat16"])
+def test_the_benchmark_runs_every_kernel(host, monkeypatch, dtype):
+    """On the host and small; its figures need a GPU."""
+    if dtype is None:
+        pytest.skip("bfloat16 needs the package ml_dtypes")
+    monkeypatch.setattr(optim, "_addresses", lambda xs: [0 if x is None else x.ctypes.data for x in xs])
+    done = []
+    for work in gpu_kernels.works(np, dtype, batch=1, t=5, heads=1, d=8, v=11):
+        work.run()
+        assert (work.bytes > 0) != (work.flops > 0)
+        done.append(work.name)
+    assert len(done) == len(set(done)) == 16
+
+
+@pytest.mark.skipif(tl.cuda.is_available(), reason="there is a GPU")
+def test_the_benchmark_says_what_is_missing(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["benchmarks.gpu_kernels"])
+    with pytest.raises(SystemExit, match="2"):
+        gpu_kernels.main()
+    assert re.match(r"benchmarks.gpu_kernels: device 'cuda'.*(needs CuPy|no NVIDIA GPU)", capsys.readouterr().err)

@@ -1,5 +1,5 @@
-"""Kernels run without a GPU: the CUDA sources compiled by the machine's C++ compiler (on_host.h says how), and in the place
-of `module.function`. The Python that launches them runs as it is, on NumPy arrays."""
+"""Kernels run without a GPU: the CUDA sources compiled by the machine's C++ compiler (on_host.h says how), and put in
+the place of `module.function`. The Python that launches them runs as it is, on NumPy arrays."""
 
 import ctypes
 import shutil

@@ -1,4 +1,4 @@
-"""The gradient of an embedding, added up in the order of the tokens: deterministic, and as fast for a frequent token."""
+"""The gradient of an embedding, added up in the order of the tokens: deterministic, also for a frequent token."""
 
 from __future__ import annotations
 

@@ -79,8 +79,8 @@ def launch(
 ) -> None:
     """Run a kernel, compiled for the dtype of the array `like`, where that array lies, on the current stream.
 
-    arguments  contiguous arrays; NumPy scalars of the kernel's own types (np.int32, np.int64, np.float32 …); structures,
-               as NumPy arrays of a dtype with fields; None for a pointer to nothing
+    arguments  arrays; NumPy scalars of the kernel's own types (np.int32, np.int64, np.float32 …); structures, as NumPy
+               arrays of a dtype with fields; None for a pointer to nothing
     shared     bytes of dynamic shared memory
     constants  what the source is compiled with
 

@@ -39,9 +39,10 @@ def normalise(x: Any, residual: Any, weight: Any, bias: Any, dims: int, eps: flo
     arrays = (x, residual, weight, bias, total, y, mean, rstd)
     shared = WARPS * _room(width, x)
     if shared <= ROOM:
-        sizes = (np.int32(count), np.int32(width), np.float32(eps))
-        grid, block = (blocks(count, WARPS),), (32 * WARPS,)
-        launch("normalisation", "layer_norm_forward_2", x, grid, block, *arrays, *sizes, shared=shared)
+        launch(
+            "normalisation", "layer_norm_forward_2", x, (blocks(count, WARPS),), (32 * WARPS,),
+            *arrays, np.int32(count), np.int32(width), np.float32(eps), shared=shared,
+        )  # fmt: skip
     else:
         sizes = (np.int32(width), np.float32(eps))
         launch("normalisation", "layer_norm_forward_1", x, (count,), (512,), *arrays, *sizes)
@@ -51,8 +52,10 @@ def normalise(x: Any, residual: Any, weight: Any, bias: Any, dims: int, eps: flo
 def normalise_backward(
     g: Any, x: Any, weight: Any, mean: Any, rstd: Any, dsum: Any, dims: int, wants: tuple[bool, bool]
 ) -> tuple[Any, Any, Any]:
-    """dx + dsum (or None for 0), and if `wants` them the gradients of weight and bias, else None. `x` is the sum that was
-    normalised."""
+    """dx + dsum (None for 0), and if `wants` them the gradients of weight and bias, else None.
+
+    x  what was normalised: the sum, where there was a residual
+    """
     library, width = xp(x), math.prod(x.shape[x.ndim - dims :])
     g, count = library.ascontiguousarray(g), x.size // width
     room = 2 * _room(width, x)
