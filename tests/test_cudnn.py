@@ -3,6 +3,7 @@ attention, forward and backward."""
 
 import importlib
 from importlib.util import find_spec
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -69,3 +70,22 @@ def test_what_it_declines():
     )
     assert cudnn._forward(q, k, v, np.ones((8, 8), bool), **options) is NotImplemented
     assert cudnn._forward(q, k, v, None, **{**options, "dropout_p": 0.1}) is NotImplemented
+
+
+@pytest.mark.parametrize("by_cudnn", [True, False])
+def test_what_cudnn_declines_goes_to_our_own_kernel(by_cudnn, monkeypatch):
+    seen = []
+    monkeypatch.setattr(cudnn, "_run", lambda shape, arrays: seen.append(sorted(arrays)) or by_cudnn)
+    own = SimpleNamespace(forward=lambda *_, **__: ("y", "logsumexp"), joint=lambda *_: "gradients")
+    forward, backward = cudnn._either(own)
+    q, k, v, y = packed(2, 8, 3, 16, np.float16)
+    options = {"is_causal": True, "scale": 1.0, "dropout_p": 0.0, "seed": 0}
+    result = forward(q, k, v, None, **options)
+    if by_cudnn:
+        assert result[0].shape == y.shape and result[1].shape == (2, 3, 8, 1) and result[1].dtype == np.float32
+    else:
+        assert result == ("y", "logsumexp")
+    gradients = backward(y, q, k, v, None, y, np.zeros((2, 3, 8, 1), np.float32), *options.values())
+    assert gradients[3] is None if by_cudnn else gradients == "gradients"
+    assert seen == [[1, 2, 3, 4, 5], [1, 2, 3, 4, 5, 6, 7, 8, 9]]
+    assert forward(q, k, v, None, **{**options, "dropout_p": 0.5}) == ("y", "logsumexp") and len(seen) == 2

@@ -107,12 +107,15 @@ def attention(batch: int = 32) -> Iterator[Row]:
 
 def kernels() -> Iterator[Row]:
     """Each kernel against its floor, which benchmarks.gpu_kernels measures."""
-    if find_spec("benchmarks.gpu_kernels") is None:
-        raise MissingError("benchmarks.gpu_kernels is not there")
-    out = Path(os.environ["BENCHMARKS_GPU_OUT"]) / "kernels"
-    out.mkdir(exist_ok=True)
-    importlib.import_module("benchmarks.gpu_kernels").run(out)
-    yield Row("written", ", ".join(sorted(path.name for path in out.iterdir())))
+    from benchmarks.gpu_kernels import run
+
+    for row in run(Path(os.environ["BENCHMARKS_GPU_OUT"])):
+        name = f"{row['kernel']}, {row['dtype']}"
+        if "share_of_copy" in row:
+            share = row["share_of_copy"]
+            yield Row(f"{name}: of a copy's speed", 100 * share, "%", "at least 80", share >= 0.8)
+        else:
+            yield Row(name, row["tflops_per_second"], "TFLOP/s")
 
 
 # Training ------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from .. import mode, reference
 from ..device import device_of, xp
 from ..dtype import HALVES
 from ..op import Analytic, Op
-from ..random import default_generator, keep_mask
+from ..random import default_generator, keep_mask, place_kept
 from ..tensor import Tensor, method
 from . import elementwise
 from .arithmetic import gt, maximum, minimum, where
@@ -42,6 +42,9 @@ _logsigmoid    = Analytic("logsigmoid",  lambda x: _log_of_sigmoid(x),
                                          dx=lambda g, x: g * sigmoid(-x))
 _dropout       = Op("dropout",           lambda x, mask, *, p: x * mask * (1 / (1 - p)),
                                          dx=lambda g, mask, p: _dropout(g, mask, p=p))
+# The same without a mask in memory: what is kept is drawn from a seed, in the backward again.
+_seeded_dropout = Op("seeded_dropout",   lambda x, *, p, seed: x * (place_kept(x, p, seed) * x.dtype.type(1 / (1 - p))),
+                                         dx=lambda g, p, seed: _seeded_dropout(g, p=p, seed=seed))
 # fmt: on
 
 
@@ -208,7 +211,10 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool 
         return input
     if p == 1:
         return _into(input, input * 0, inplace)
-    kept = keep_mask(input.shape, p, default_generator(device_of(input.array)))
+    generator = default_generator(device_of(input.array))
+    if generator.device.type == "cuda":
+        return _into(input, _seeded_dropout(input, p=p, seed=generator.draw_seed()), inplace)
+    kept = keep_mask(input.shape, p, generator)
     return _into(input, _dropout(input, kept, p=p), inplace)
 
 

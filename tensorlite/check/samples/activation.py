@@ -17,6 +17,8 @@ SAMPLES: Table = {
     "logsigmoid": [*unary(awayfrom0), S(awayfrom0(3) * 20)],
     "dropout": [S(normal(2, 3), booleans(2, 3), p=0.4), S(normal(3, 2).T, booleans(2, 3), p=0.1),
                 S(normal(), booleans(), p=0.5)],
+    "seeded_dropout": [S(normal(2, 3), p=0.4, seed=5), S(normal(3, 3).T, p=0.1, seed=1 << 61), S(normal(), p=0.5, seed=0),
+                       S(normal(0, 2), p=0.5, seed=1)],
 }
 
 LARGE: Table = {

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...device import device_of, xp
+from ...op import Implementation
 from ...ops.attention import _attention
 
 TYPES = {"float16": "HALF", "bfloat16": "BFLOAT16"}
@@ -146,17 +147,35 @@ def _forward(q: Any, k: Any, v: Any, mask: Any, *, is_causal: bool, scale: float
 def _backward(
     g: Any, q: Any, k: Any, v: Any, mask: Any, y: Any, logsumexp: Any,
     is_causal: bool, scale: float, dropout_p: float, seed: int,
-) -> tuple[Any, Any, Any, Any]:  # fmt: skip
+) -> Any:  # fmt: skip
+    if mask is not None or dropout_p or not fits(q, k, v):
+        return NotImplemented
     if g.strides[-1] != g.itemsize:
         g = xp(g).ascontiguousarray(g)
     dq, dk, dv = [_like(x) for x in (q, k, v)]
     shape = shape_of(is_causal, scale, q=q, k=k, v=v, y=y, g=g, dq=dq, dk=dk, dv=dv)
     arrays = {Q: q, K: k, V: v, Y: y, STATISTICS: logsumexp, G: g, DQ: dq, DK: dk, DV: dv}
-    if not _run(shape, arrays):
-        raise RuntimeError(f"cuDNN has a forward of attention for {shape}, and no backward")
-    return dq, dk, dv, None
+    return (dq, dk, dv, None) if _run(shape, arrays) else NotImplemented
 
 
-# A forward that declines leaves it to the plain level.
+def _either(own: Implementation) -> tuple[Any, Any]:
+    """Forward and backward by cuDNN where it can, else by our own kernel. Both keep the same numbers."""
+
+    def forward(*arrays: Any, **options: Any) -> Any:
+        outputs = _forward(*arrays, **options)
+        return own.forward(*arrays, **options) if outputs is NotImplemented else outputs
+
+    def backward(
+        g: Any, q: Any, k: Any, v: Any, mask: Any, y: Any, logsumexp: Any,
+        is_causal: bool, scale: float, dropout_p: float, seed: int,
+    ) -> Any:  # fmt: skip
+        options = is_causal, scale, dropout_p, seed
+        gradients = _backward(g, q, k, v, mask, y, logsumexp, *options)
+        return own.joint(g, q, k, v, y, logsumexp, *options) if gradients is NotImplemented else gradients  # type: ignore[misc]
+
+    return forward, backward
+
+
 if find_spec("cudnn") is not None:
-    _attention.kernel("cuda", _forward, d=_backward, residual=("logsumexp",))
+    _forward_by_either, _backward_by_either = _either(_attention.kernels["cuda"])
+    _attention.kernel("cuda", _forward_by_either, d=_backward_by_either, residual=("logsumexp",))

@@ -1,0 +1,77 @@
+"""Cross-entropy, a block to a row of logits; in place of them its gradient, where head and loss are one op."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ...device import xp
+from ...ops.loss import _cross_entropy, _linear_cross_entropy
+from .module import launch, supported
+
+THREADS = 512
+LOGITS = (
+    1 << 30
+)  # bytes of logits in memory at a time. Each further part costs the addition of a gradient of the weight
+
+
+def _float32(x: Any) -> Any:
+    return None if x is None else x.astype(np.float32, copy=False)
+
+
+def _forward(logits: Any, target: Any, weight: Any) -> Any:
+    if not supported(logits):
+        return NotImplemented
+    library, (count, classes) = xp(logits), logits.shape
+    loss, logsumexp = library.empty(count, np.float32), library.empty(count, np.float32)
+    ids = library.ascontiguousarray(target.astype(np.int64, copy=False))
+    arrays = (logits, ids, _float32(weight), loss, logsumexp)
+    launch("loss", "cross_entropy", logits, (count,), (THREADS,), *arrays, np.int32(classes))
+    return loss.astype(logits.dtype, copy=False), logsumexp
+
+
+def _dlogits(g: Any, logits: Any, target: Any, weight: Any, logsumexp: Any) -> Any:
+    library, (count, classes) = xp(logits), logits.shape
+    dlogits = library.empty_like(logits)
+    ids = library.ascontiguousarray(target.astype(np.int64, copy=False))
+    g = library.ascontiguousarray(_float32(g))
+    arrays = (g, logits, ids, _float32(weight), logsumexp, dlogits)
+    launch("loss", "cross_entropy_backward", logits, (count,), (THREADS,), *arrays, np.int32(classes))
+    return dlogits
+
+
+_cross_entropy.kernel("cuda", _forward, dlogits=_dlogits, residual=("logsumexp",))
+
+
+def _product(a: Any, b: Any) -> Any:
+    """a b in their dtype: NumPy, on which this can run too, makes float32 of some products of bfloat16."""
+    return (a @ b).astype(a.dtype, copy=False)
+
+
+def _project(x: Any, weight: Any, target: Any, share: Any, *, slopes: tuple[bool, bool]) -> Any:
+    """As kernels/cpu/loss.py: the head's product, the loss and both gradients, part by part of the positions."""
+    if not supported(x, weight) or x.shape[1:] != weight.shape[1:]:
+        return NotImplemented
+    library, gradient = xp(x), np.int32(any(slopes))
+    ids, share = target.astype(np.int64, copy=False), _float32(share)
+    parts = -(-len(x) * len(weight) * x.itemsize // LOGITS)
+    size = -(-len(x) // parts)
+    losses = library.empty(len(x), np.float32)
+    dx = library.empty_like(x) if slopes[0] else None
+    dweight = None
+    for first in range(0, len(x), size):
+        part = slice(first, min(first + size, len(x)))
+        logits = _product(x[part], weight.T)  # (n, V)
+        arrays = (logits, ids[part], share[part], losses[part])
+        grid, classes = (len(logits),), np.int32(len(weight))
+        launch("loss", "cross_entropy_in_place", logits, grid, (THREADS,), *arrays, classes, gradient)
+        if dx is not None:
+            dx[part] = _product(logits, weight)
+        if slopes[1]:
+            added = _product(logits.T, x[part])  # (V, C)
+            dweight = added if dweight is None else library.add(dweight, added, out=dweight)
+    return losses.sum().astype(x.dtype), dx, dweight
+
+
+_linear_cross_entropy.kernel("cuda", _project, d=_linear_cross_entropy.plain.joint, residual=("dx", "dweight"))
