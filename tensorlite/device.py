@@ -56,11 +56,13 @@ class device:
 CPU = device("cpu")
 
 
-def xp(array: Any) -> ModuleType:
-    """The library that `array` belongs to: numpy or cupy."""
+def xp(array: Any, other: Any = None) -> ModuleType:
+    """The library that `array` belongs to, or the `other` operand where one of them is a number: numpy or cupy."""
     # An array of CuPy's exists only if somebody imported it, so the CPU path never does.
     cupy = sys.modules.get("cupy")
-    return cupy if cupy is not None and isinstance(array, cupy.ndarray) else np
+    if cupy is None or not (isinstance(array, cupy.ndarray) or isinstance(other, cupy.ndarray)):
+        return np
+    return cupy
 
 
 def library(where: device | str | None) -> ModuleType:

@@ -153,10 +153,9 @@ def _seed(y: Tensor, gradient: Any, caller: str) -> Any:
             )
         return xp(y.array).ones_like(y.array)
     array = array_of(gradient)
-    if np.shape(array) != y.shape:
-        raise RuntimeError(
-            f"{caller}: the gradient given has shape {np.shape(array)}; expected that of the Tensor, {y.shape}"
-        )
+    shape = array.shape if hasattr(array, "shape") else np.shape(array)
+    if shape != y.shape:
+        raise RuntimeError(f"{caller}: the gradient given has shape {shape}; expected that of the Tensor, {y.shape}")
     return xp(y.array).asarray(array, dtype=y.dtype)
 
 

@@ -187,6 +187,7 @@ class ndarray:  # noqa: N801
 def owned(host: Any, device: int | None = None) -> ndarray:
     """A new array with memory of its own, on the current device."""
     host = np.asarray(host)
+    host = host if host.flags.writeable else host.copy()
     if device is not None and device != gpu.here.current:
         raise ValueError(f"the array is on device {device}, and the current one is {gpu.here.current}")
     gpu.allocate(host.nbytes)

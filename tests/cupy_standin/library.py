@@ -69,11 +69,15 @@ class UFunc:
         if not self.nin <= len(args) <= self.nin + self.nout:
             raise TypeError(f"Wrong number of arguments for {self.name!r}")
         inputs, outs = args[: self.nin], args[self.nin :] or (out if isinstance(out, tuple) else (out,) * (out is not None))
+        for x in inputs:
+            if not isinstance(x, ndarray) and not gpu.is_number(x):
+                raise TypeError(f"Unsupported type {type(x)}")
+        for x in outs:
+            if not isinstance(x, ndarray):
+                raise TypeError(f"Output arguments type must be cupy.ndarray, not {type(x)}")
         for x in (*inputs, *outs):
             if isinstance(x, ndarray):
                 same_device(x)
-            elif not gpu.is_number(x) or x in outs:
-                raise TypeError(f"Unsupported type {type(x)}")
         hosts = [x._host if isinstance(x, ndarray) else x for x in inputs]
         if not any(isinstance(x, ndarray) for x in inputs):
             hosts = [np.asarray(x) for x in hosts]
