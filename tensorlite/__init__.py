@@ -24,7 +24,7 @@ from . import inplace as _inplace  # attaches the methods that end in _
 from . import missing as _missing
 from .autograd import grad
 from .creation import *
-from .device import device
+from .device import OutOfMemoryError, device
 from .dtype import bool_ as bool
 from .dtype import (
     double,

@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .device import device_of
+from .device import CPU, OutOfMemoryError, device_of, elsewhere, follow, out_of_memory, wandering
 from .dtype import promote
 from .node import apply
 
@@ -268,13 +268,23 @@ class Op:
                         return kernel, outputs if kernel.residual else (outputs,)
             outputs = self.plain.forward(*arrays, **attributes)
             return self.plain, outputs if self.plain.residual else (outputs,)
-        except OpError:
+        except (OpError, OutOfMemoryError):
             raise
+        except MemoryError as error:
+            raise OutOfMemoryError(self._complaint(out_of_memory(error), arrays, attributes)) from None
         except IndexError as error:
             raise IndexError(self._complaint(error, arrays, attributes)) from error
         except (ValueError, TypeError, RuntimeError, OverflowError, np.exceptions.AxisError) as error:
             kind = TypeError if isinstance(error, TypeError) else OpError
             raise kind(self._complaint(error, arrays, attributes)) from error
+
+    def elsewhere(self, arrays: Sequence[Any]) -> Any:
+        """The GPU that holds the arrays, if another one is current: it is the current one that computes. OpError if
+        they lie on several devices."""
+        try:
+            return elsewhere(arrays)
+        except ValueError as error:
+            raise OpError(self._complaint(error, arrays, {})) from None
 
     def _complaint(self, error: Exception, arrays: Sequence[Any], attributes: dict[str, Any]) -> str:
         given = [f"{self.input_name(i)} {describe(x)}" for i, x in enumerate(arrays)]
@@ -283,9 +293,11 @@ class Op:
         return f"[{self.name}] {error}\ngiven: {', '.join(given)}{expected}"
 
     def __call__(self, *inputs: Any, **attributes: Any) -> Any:
-        if _level == "reference" and self.reference is not None:
+        if _level != "reference" or self.reference is None:
+            return apply(self, inputs, attributes)
+        with wandering():
+            follow(*[getattr(x, "array", x) for x in inputs])
             return self.reference(*inputs, **attributes)
-        return apply(self, inputs, attributes)
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         return self if instance is None else MethodType(self, instance)
@@ -324,8 +336,11 @@ class Analytic(Mixed):
 
 
 def describe(x: Any) -> str:
-    """`(2, 3) float32` for an array, the value for anything else."""
-    return f"{x.shape} {x.dtype}" if hasattr(x, "dtype") and hasattr(x, "shape") else repr(x)
+    """`(2, 3) float32` for an array, with its device if that is a GPU; the value for anything else."""
+    if not (hasattr(x, "dtype") and hasattr(x, "shape")):
+        return repr(x)
+    where = "" if isinstance(x, np.generic) or device_of(x) == CPU else f" on {device_of(x)}"
+    return f"{x.shape} {x.dtype}{where}"
 
 
 # Levels ------------------------------------------------------------------------------------------------

@@ -204,10 +204,13 @@ class Tensor:
         """The value of a Tensor with one element, as a Python number."""
         if self.array.size != 1:
             raise RuntimeError(f"item: the Tensor has {self.array.size} elements (shape {self.shape}), not one")
-        return self.array.item()
+        return self._on_cpu().item()
 
     def tolist(self) -> Any:
-        return self.array.tolist()
+        return self._on_cpu().tolist()
+
+    def _on_cpu(self) -> np.ndarray:
+        return self.array if type(self.array) is np.ndarray else move(self.array, "cpu")
 
     def __float__(self) -> float:
         return float(self.item())
@@ -220,14 +223,14 @@ class Tensor:
             raise TypeError(
                 f"only integer Tensors of one element can be an index, not {self.dtype} of shape {self.shape}"
             )
-        return self.array.item()
+        return self._on_cpu().item()
 
     def __bool__(self) -> bool:
         if self.array.size != 1:
             raise RuntimeError(
                 f"the truth of a Tensor with {self.array.size} elements is ambiguous; use .any() or .all()"
             )
-        return bool(self.array.item())
+        return bool(self._on_cpu().item())
 
     def __contains__(self, element: Any) -> bool:
         """Whether an element equals `element`, which may also be a Tensor that broadcasts."""
@@ -342,6 +345,13 @@ def share(view: Tensor, source: Tensor) -> Tensor:
     if view.node is not None:
         view.node.version = version
     return view
+
+
+def writable(array: Any) -> bool:
+    """Whether an array may be written: NumPy protects some, and in what was broadcast several elements share a place."""
+    if isinstance(array, np.ndarray):
+        return array.flags.writeable
+    return all(step or n < 2 for step, n in zip(array.strides, array.shape, strict=True))  # CuPy's arrays do not tell
 
 
 def written(x: Tensor) -> Tensor:

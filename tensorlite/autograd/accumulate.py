@@ -12,7 +12,7 @@ import numpy as np
 
 from ..device import xp
 from ..node import SCALARS, Node, overlap
-from ..tensor import Tensor, array_of, written
+from ..tensor import Tensor, array_of, writable, written
 
 
 class Sum:
@@ -86,19 +86,12 @@ def ours_alone(gradient: Any, i: int, contributions: Sequence[Any], g: Any, node
 
     retain  whether the node keeps what it kept; if not, its residuals are nobody's from now on
     """
-    if not _writable(gradient):
+    if not writable(gradient):
         return False
     kept = [x for k, x in enumerate(node.kept or ()) if retain or k not in node.plan.residuals]
     others = [g, *kept, *(c for k, c in enumerate(contributions) if k != i)]
     arrays = [a for x in others for a in (x if isinstance(x, tuple) else (x,)) if hasattr(a, "base")]
     return not any(overlap(gradient, a) for a in arrays)
-
-
-def _writable(x: Any) -> bool:
-    """Whether x may be written and each of its elements has a place of its own: in what was broadcast none has."""
-    if isinstance(x, np.ndarray):
-        return x.flags.writeable
-    return all(step or n < 2 for step, n in zip(x.strides, x.shape, strict=True))  # CuPy's arrays do not tell
 
 
 def deposit(leaf: Tensor, total: Sum) -> None:

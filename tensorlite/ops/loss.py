@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import reference
+from .. import late, reference
 from ..device import device_of, xp
 from ..dtype import is_floating
 from ..mode import is_grad_enabled
@@ -41,8 +41,10 @@ def _log(p: Any) -> Any:
 
 
 def _check_targets(target: Any, classes: int) -> None:
-    """Raise IndexError for a target that is no class (not on a GPU: the check would wait for the device)."""
-    if target.size and device_of(target).type == "cpu" and not 0 <= target.min() <= target.max() < classes:
+    """Raise IndexError for a target that is no class; on a GPU when numbers next come from there (late.py)."""
+    if xp(target) is not np:
+        late.within(target, 0, classes, "target {} is not one of the {} classes", xp(target))
+    elif target.size and not 0 <= target.min() <= target.max() < classes:
         wrong = target[(target < 0) | (target >= classes)][0]
         raise IndexError(f"target {wrong} is not one of the {classes} classes")
 
@@ -68,7 +70,7 @@ def _cross_entropy_dlogits(g: Any, logits: Any, target: Any, weight: Any, logsum
     p[xp(p).arange(len(p)), target] -= 1
     p *= g
     if weight is not None:
-        p[weight == 0] = 0  # also where logits are not finite
+        xp(p).copyto(p, 0, where=(weight == 0)[:, None])  # also where logits are not finite
     return p
 
 
@@ -99,7 +101,9 @@ def _reduced(loss: Any, reduction: str, name: str, count: Any = None) -> Tensor:
     if reduction == "sum":
         return total
     count = loss.numel() if count is None else count
-    return total / count if count else total + math.nan  # of nothing: nan, but its gradient is 0, as in PyTorch
+    if xp(count) is np and not count:
+        return total + math.nan  # of nothing: nan, but its gradient is 0, as in PyTorch
+    return total / count
 
 
 # Of classes --------------------------------------------------------------------------------------------
@@ -136,7 +140,7 @@ def _of_classes(
     target, ids = target.reshape(-1), ids.reshape(-1)
     weights = None
     counted = ids != ignore_index
-    if weight is not None or not counted.all():
+    if weight is not None or xp(ids) is not np or not counted.all():  # a GPU would have to be waited for
         target = ids = xp(ids).where(counted, ids, 0)
         _check_targets(ids, classes)
         per_class = xp(ids).ones(classes, input.dtype) if weight is None else array_of(weight)

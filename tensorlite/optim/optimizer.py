@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..device import xp
+from ..device import follow, wandering, xp
 from ..mode import enable_grad, no_grad
 from ..nn.utils import BLOCK, clear_gradients
 from ..tensor import Tensor, written
@@ -91,11 +91,13 @@ class Optimizer:
         if closure is not None:
             with enable_grad():
                 loss = closure()
-        for group in self.param_groups:
-            for p in group["params"]:
-                if p.grad is not None:
-                    self.update(p.array, p.grad.array, group, self.state[p])
-                    written(p)
+        with wandering():
+            for group in self.param_groups:
+                for p in group["params"]:
+                    if p.grad is not None:
+                        follow(p.array)
+                        self.update(p.array, p.grad.array, group, self.state[p])
+                        written(p)
         return loss
 
     def zero_grad(self, set_to_none: bool = True) -> None:

@@ -174,24 +174,19 @@ def _twin(x: Any) -> Any:
 
 
 def _rewinding() -> Callable:
-    """A context in which the random numbers are those that come next now. CuPy's state cannot be saved: on a GPU the
-    generator starts from a fresh seed instead, now and then."""
+    """A context in which the random numbers are those that come next now."""
     generators = list(random._generators.values())
-    states = {g: g.get_state() for g in generators if g.device.type == "cpu"}
-    seeds = {g: g.draw_seed() for g in generators if g.device.type != "cpu"}
-    for g, seed in seeds.items():
-        g.manual_seed(seed)
+    states = [g.get_state() for g in generators]
 
     @contextmanager
     def rewound() -> Iterator[None]:
-        present = {g: g.get_state() for g in states}
-        fresh = {g: g.draw_seed() for g in seeds}
-        for g in generators:
-            g.set_state(states[g]) if g in states else g.manual_seed(seeds[g])
+        present = [g.get_state() for g in generators]
+        for g, state in zip(generators, states, strict=True):
+            g.set_state(state)
         try:
             yield
         finally:
-            for g in generators:
-                g.set_state(present[g]) if g in present else g.manual_seed(fresh[g])
+            for g, state in zip(generators, present, strict=True):
+                g.set_state(state)
 
     return rewound

@@ -168,7 +168,7 @@ class ndarray:  # noqa: N801
         return view(self, self._host.view() if dtype is None else self._host.view(dtype))
 
     def copy(self, order: str = "C") -> ndarray:
-        return owned(self._host.copy(order), self._on)  # type: ignore[arg-type]
+        return owned(self._host.copy(order))  # type: ignore[arg-type] # on the current device, wherever it comes from
 
     def diagonal(self, offset: int = 0, axis1: int = 0, axis2: int = 1) -> ndarray:
         host = self._host.diagonal(offset, axis1, axis2)

@@ -162,9 +162,12 @@ class MemoryPool:
         pass
 
 
-def alloc_pinned_memory(size: int) -> memoryview:
-    """Memory of the host from which the device can read: here any."""
-    return memoryview(bytearray(max(size, 1)))
+class PinnedMemoryPointer(bytearray):
+    """Memory of the host from which the device can read."""
+
+
+def alloc_pinned_memory(size: int) -> PinnedMemoryPointer:
+    return PinnedMemoryPointer(max(size, 1))
 
 
 runtime = SimpleNamespace(
@@ -179,6 +182,7 @@ OFFERED: dict[str, Any] = {
     "Device": Device,
     "Event": Event,
     "MemoryPool": MemoryPool,
+    "PinnedMemoryPointer": PinnedMemoryPointer,
     "Stream": Stream,
     "alloc_pinned_memory": alloc_pinned_memory,
     "get_current_stream": lambda device_id=None: Stream.null,

@@ -148,10 +148,9 @@ def _upload(part: str, name: str, function: Callable) -> Callable:
         check_call(part, name, (a, dtype), options)
         options.pop("blocking", None)
         if isinstance(a, ndarray):
-            same_device(a) if a._on == gpu.here.current else gpu.waits("from another device")
-            if name != "array" and dtype in (None, a.dtype) and a._on == gpu.here.current:
-                return a
-            return owned(np.array(a._host, dtype, **options))
+            if name != "array" and dtype in (None, a.dtype):
+                return a  # also from another device
+            return owned(np.array(same_device(a)._host, dtype, **options))
         if any(isinstance(x, ndarray) for x in (a if isinstance(a, (list, tuple)) else ())):
             raise TypeError("the stand-in does not make arrays of lists of arrays; use stack")
         host = np.array(a, dtype)

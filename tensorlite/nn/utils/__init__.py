@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ...device import xp
+from ...ops.arithmetic import clamp
 from ...ops.joining import cat
 from ...tensor import Tensor, written
 from .. import init
@@ -76,11 +77,13 @@ def clip_grads_with_norm_(
     parameters: Tensor | Iterable[Tensor], max_norm: float, total_norm: Tensor, foreach: bool | None = None
 ) -> None:
     """Scale all gradients by max_norm / total_norm, if that is less than 1 (or nan)."""
-    scale = float(max_norm) / (total_norm.item() + 1e-6)  # PyTorch's constant
-    if not scale >= 1:
-        for g in _gradients(parameters):
-            g.array *= scale
-            written(g)
+    if total_norm.is_cuda:  # a factor of 1 costs less than to wait for the number
+        scale = clamp(float(max_norm) / (total_norm.detach() + 1e-6), max=1.0).array
+    elif (scale := float(max_norm) / (total_norm.item() + 1e-6)) >= 1:  # PyTorch's constant
+        return
+    for g in _gradients(parameters):
+        g.array *= scale
+        written(g)
 
 
 def clip_grad_norm_(
