@@ -8,6 +8,7 @@ smallest and the largest id that an op met are kept on the device, and read alon
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -34,8 +35,10 @@ def settle(device: Any) -> None:
     """Raise IndexError for the first id that was out of range on a device; does nothing on the CPU."""
     if not (noted := _pending.pop(device.index, None)):
         return
-    for (outside, first, length), bounds in noted.items():
-        low, high = [int(x.get()) for x in bounds]
+    cupy = sys.modules["cupy"]
+    with cupy.cuda.Device(device.index):
+        bounds = cupy.stack([x for pair in noted.values() for x in pair]).get().reshape(-1, 2)  # (checks, low and high)
+    for (outside, first, length), (low, high) in zip(noted, bounds.tolist(), strict=True):
         _check(low, high, first, length, f"{outside} (found on {device} by an earlier operation)")
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from .device import device, device_of, move
+from .device import device, device_of, move, on
 from .dtype import get_default_dtype, is_floating
 
 if TYPE_CHECKING:
@@ -264,10 +264,11 @@ class Tensor:
         if self.node is not None:
             raise RuntimeError("deepcopy: only leaf Tensors can be copied with their gradient; use .detach().clone()")
         twin = _new(type(self))
-        twin.array = self.array.copy()
-        twin._requires_grad = self._requires_grad
-        if self.grad is not None:
-            twin.grad = Tensor._of(self.grad.array.copy())
+        with on(self.device):
+            twin.array = self.array.copy()
+            twin._requires_grad = self._requires_grad
+            if self.grad is not None:
+                twin.grad = Tensor._of(self.grad.array.copy())
         memo[id(self)] = twin
         return twin
 
@@ -371,13 +372,16 @@ def _as_array(data: Any, dtype: Any, where: Any) -> Any:
         raise TypeError(f"tensor: cannot make numbers of {type(data).__name__} {str(data)[:60]!r}")
     if dtype is None and array.dtype == np.float64 and not _float64(data):
         dtype = get_default_dtype()
-    array = array.astype(dtype or array.dtype, copy=array is data)
+    with on(device_of(array)):
+        array = array.astype(dtype or array.dtype, copy=array is data)
     return array if where is None else move(array, where)
 
 
 def _plain(data: Any) -> Any:
-    """Nested lists with the Tensors inside them turned into arrays."""
-    return [_plain(x) for x in data] if isinstance(data, (list, tuple)) else array_of(data)
+    """Nested lists with the Tensors inside them turned into arrays of the CPU."""
+    if isinstance(data, (list, tuple)):
+        return [_plain(x) for x in data]
+    return data._on_cpu() if isinstance(data, Tensor) else data
 
 
 def _float64(data: Any) -> bool:

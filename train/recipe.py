@@ -52,7 +52,7 @@ class Recipe:
     )
     measure_peak: bool = option(True, "measure the machine's peak at the start, to say what share of it training takes")
     seed: int = option(1337, "where all random numbers come from")
-    device: Literal["cpu", "cuda"] = option("cpu", "where the model is")
+    device: str = option("cpu", "where to train: cpu, cuda or cuda:N")
 
     # What may differ when a run goes on: how long it trains and what it reports, not what it learns.
     MAY_CHANGE: ClassVar[frozenset[str]] = frozenset(
@@ -147,5 +147,5 @@ def check_device(name: str) -> None:
     """UsageError if this machine has no such device, before anything is written."""
     try:
         tl.zeros(1, device=name)
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         raise UsageError(f"--{error}") from None

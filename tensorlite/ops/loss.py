@@ -225,14 +225,18 @@ def linear_cross_entropy(
     ids = array_of(target)
     plain = linear_bias is None and weight is None and not label_smoothing and reduction in ("mean", "sum")
     fits = input.dtype != np.float16 and input.ndim == 2 and ids.ndim == 1 and ids.dtype.kind in "iu" and len(ids) == len(input)
-    counted = ids != ignore_index
-    if not plain or not fits or not counted.any():
+    counted, library = ids != ignore_index, xp(ids)
+    if not plain or not fits or (library is np and not counted.any()):
         logits = linear(input, linear_weight, linear_bias)
         options: dict[str, Any] = {"ignore_index": ignore_index, "reduction": reduction, "label_smoothing": label_smoothing}
         return cross_entropy(logits, target, weight, **options)
-    share = counted.astype(input.dtype) / input.dtype.type(counted.sum() if reduction == "mean" else 1)
+    number = counted.sum() if reduction == "mean" else np.int64(1)
+    share = counted.astype(input.dtype) / library.maximum(number, 1).astype(input.dtype)
     slopes = tuple([is_grad_enabled() and getattr(x, "requires_grad", False) for x in (input, linear_weight)])
-    return _linear_cross_entropy(input, linear_weight, xp(ids).where(counted, ids, 0), share, slopes=slopes)
+    loss = _linear_cross_entropy(input, linear_weight, library.where(counted, ids, 0), share, slopes=slopes)
+    if library is np or reduction == "sum":
+        return loss
+    return loss + library.where(number == 0, math.nan, 0.0).astype(input.dtype)  # the mean of nothing
 
 
 @in_float32
