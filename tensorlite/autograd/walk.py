@@ -161,6 +161,11 @@ def _seed(y: Tensor, gradient: Any, caller: str) -> Any:
     shape = array.shape if hasattr(array, "shape") else np.shape(array)
     if shape != y.shape:
         raise RuntimeError(f"{caller}: the gradient given has shape {shape}; expected that of the Tensor, {y.shape}")
+    if isinstance(gradient, Tensor) and gradient.device != y.device:
+        raise RuntimeError(
+            f"{caller}: the gradient given lies on {gradient.device} and the Tensor on {y.device}; move it with "
+            f".to({str(y.device)!r})"
+        )
     with on(y.device) as library:
         return library.asarray(array, dtype=y.dtype)
 
@@ -242,7 +247,8 @@ def grad(
         found = _walk(outputs, seeds, inputs, create_graph if retain_graph is None else retain_graph, create_graph)
     for i, (x, g) in enumerate(zip(inputs, found, strict=True)):
         if g is None and materialize_grads:
-            found[i] = xp(x.array).zeros_like(x.array)
+            with on(x.device) as library:
+                found[i] = library.zeros_like(x.array)
         elif g is None and not allow_unused:
             raise RuntimeError(
                 f"grad: no output depends on input {i} (shape {x.shape}); allow_unused=True gives None for it"

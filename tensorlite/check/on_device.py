@@ -44,12 +44,15 @@ class Comparison:
         return not self.problem and bool((worst <= TOLERANCE[self.dtype]).all())
 
 
-def compare(names: Sequence[str], device: Any, dtypes: Sequence[str] = ("float64", "float32")) -> Iterator[Comparison]:
-    """Every sample of these ops, at every level that differs for it, in each dtype."""
+def compare(
+    names: Sequence[str], device: Any, dtypes: Sequence[str] = tuple(TOLERANCE), large: bool = True
+) -> Iterator[Comparison]:
+    """Every sample of these ops, at every level that differs for it, in each dtype. `large`: also those of large sizes,
+    at which kernels leave their simplest path."""
     for name in [name for name in names if name != "move"]:  # which names devices itself
         op = OPS[name]
         levels = [level for level in LEVELS if level == "plain" or (op.kernels if level == "kernel" else op.reference)]
-        for number, sample in enumerate([*SAMPLES.get(name, ()), *LARGE.get(name, ())]):
+        for number, sample in enumerate([*SAMPLES.get(name, ()), *(LARGE.get(name, ()) if large else ())]):
             expected = results(sample, "cpu", np.dtype(np.float64))
             for level in levels:
                 for dtype in dtypes:

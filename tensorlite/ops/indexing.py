@@ -45,7 +45,7 @@ def _reachable(shape: tuple[int, ...], index: Any, library: Any) -> None:
     rest = len(shape) - builtins.sum(taken)
     axis = 0
     for i, n in zip(items, taken, strict=True):
-        if getattr(i, "ndim", None) is not None and i.dtype.kind in "iu" and axis < len(shape):
+        if (isinstance(i, np.ndarray) or xp(i) is library) and i.dtype.kind in "iu" and axis < len(shape):
             late.within(i, -shape[axis], shape[axis], f"index {{}} is out of bounds for dimension {axis} with size {{}}", xp(i))
         axis += rest if i is Ellipsis else n
 

@@ -99,7 +99,9 @@ def searchsorted(
     sequence = array_of(sorted_sequence)
     if sequence.ndim != 1 or (right and side == "left"):
         raise OpError(f"[searchsorted] expected a vector, not shape {sequence.shape}, and right or side, not both")
-    found = xp(sequence).searchsorted(sequence, array_of(input), side or ("right" if right else "left"))
+    library = xp(sequence)
+    values = array_of(input) if hasattr(input, "dtype") else library.asarray(input)
+    found = library.searchsorted(sequence, values, side or ("right" if right else "left"))
     return Tensor._of(xp(sequence).asarray(found, dtype=np.int32 if out_int32 else np.int64))
 
 

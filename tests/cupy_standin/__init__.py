@@ -39,5 +39,5 @@ def installed(devices: int = 1, memory: int = 1 << 40) -> Iterator[ModuleType]:
             yield cupy
         finally:
             for name in ("cupy", "cupy.cuda"):
-                del sys.modules[name]
+                sys.modules.pop(name, None)
             sys.modules.update(before)

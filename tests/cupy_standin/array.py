@@ -113,9 +113,9 @@ class ndarray:  # noqa: N801
 
     def __getitem__(self, index: Any) -> Any:
         host = self._host[_index(self, index)]
-        if not isinstance(host, np.generic) and np.may_share_memory(host, self._host):
-            return view(self, host)
-        return view(self, self._host[(*_tuple(index), ...)]) if _names_one(index) else owned(host, self._on)
+        if not _names_one(index):
+            return owned(host, self._on)
+        return view(self, self._host[(*_tuple(index), ...)] if isinstance(host, np.generic) else host)
 
     def __setitem__(self, index: Any, value: Any) -> None:
         if isinstance(value, np.ndarray):
