@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, wraps
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from . import late
 
+F = TypeVar("F", bound=Callable)
 
 class device:
     """A place for arrays, as in PyTorch: `device("cpu")`, `device("cuda")`, `device("cuda:1")`.
@@ -169,6 +170,20 @@ def follow(*arrays: Any) -> None:
     """Make the GPU that holds the arrays the current one; for a block that is `wandering`."""
     if "cupy" in sys.modules and (gpu := elsewhere(arrays)) is not None:
         gpu.use()
+
+
+def where_it_lies(function: F) -> F:
+    """A function of a Tensor that also computes between ops, with the GPU that holds the Tensor as the current one."""
+
+    @wraps(function)
+    def there(input: Any, *args: Any, **options: Any) -> Any:
+        if "cupy" not in sys.modules:
+            return function(input, *args, **options)
+        with wandering():
+            follow(getattr(input, "array", input))
+            return function(input, *args, **options)
+
+    return there  # type: ignore[return-value]
 
 
 def device_of(array: Any) -> device:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from . import random
-from .device import on, xp
+from .device import on, where_it_lies, xp
 from .dtype import fits, is_floating
 from .mode import is_grad_enabled
 from .op import OpError
@@ -31,6 +31,7 @@ NAMES = [
 ]  # fmt: skip
 
 
+@where_it_lies
 def _replace(x: Tensor, compute: Callable[[], Any], name: str) -> Tensor:
     """x, with what `compute` gives in the place of its numbers."""
     if x._requires_grad and x.node is None and is_grad_enabled():

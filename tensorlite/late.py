@@ -25,9 +25,10 @@ def within(ids: Any, first: int, length: int, outside: str, library: Any) -> Non
         _check(int(ids.min()), int(ids.max()), first, length, outside)
         return
     seen = _pending.setdefault(ids.device.id, {}).setdefault((outside, first, length), [])
-    low, high = ids.min(), ids.max()
-    if seen:
-        low, high = library.minimum(low, seen[0]), library.maximum(high, seen[1])
+    with ids.device:
+        low, high = ids.min(), ids.max()
+        if seen:
+            low, high = library.minimum(low, seen[0]), library.maximum(high, seen[1])
     seen[:] = low, high
 
 

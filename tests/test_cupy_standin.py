@@ -90,7 +90,7 @@ def test_indices_wrap_around_and_the_last_of_two_values_does_not_stay(cupy):
 
 def test_what_makes_the_host_wait_is_counted(cupy):
     x = cupy.ones(3)
-    y = (x * 2).sum(keepdims=True)
+    y = (x * 2).sum()
     x[1:] = y
     assert gpu.here.synchronisations == [] and gpu.here.uploads == []
     waits = [lambda: bool(y), lambda: float(y), y.item, x.get, x.tolist, lambda: x[x > 0], lambda: cupy.nonzero(x)]

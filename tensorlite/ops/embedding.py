@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..device import xp
+from ..device import where_it_lies, xp
 from ..op import Op, OpError
 from ..tensor import Tensor, array_of
 from .arithmetic import eq, where
@@ -59,6 +59,7 @@ def embedding(input: Tensor, weight: Tensor, padding_idx: int | None = None) -> 
     return where(reshape(eq(input, padding_idx % len(weight)), (*input.shape, 1)), rows.detach(), rows)
 
 
+@where_it_lies
 def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
     """(…) integers -> (…, num_classes): 1 at the place that the integer names, else 0, as int64.
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .. import late
-from ..device import device_of, on, xp
+from ..device import device_of, on, where_it_lies, xp
 from ..op import Op, OpError
 from ..tensor import Tensor, array_of, attach, method
 from .arithmetic import where
@@ -172,6 +172,7 @@ def _get_item(self: Tensor, index: Any) -> Tensor:
     return _getitem(_getitem(self, index=first) if first else self, index=rest)
 
 
+@where_it_lies
 def _contains(self: Tensor, element: Any) -> bool:
     if not isinstance(element, (int, float, np.generic, np.ndarray, Tensor)):
         raise RuntimeError(f"in: a Tensor can contain numbers, not {type(element).__name__}")
@@ -191,6 +192,7 @@ def filled(x: Tensor, shape: tuple[int, ...], value: Any) -> Any:
     return expand(value.to(x.dtype), shape)
 
 
+@where_it_lies
 def put(x: Tensor, index: Any, value: Any) -> Tensor:
     """x with `value` (what broadcasts) at the index; of elements that are named twice the last value stays."""
     library = xp(x.array)

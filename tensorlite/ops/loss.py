@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .. import late, reference
-from ..device import device_of, xp
+from ..device import device_of, where_it_lies, xp
 from ..dtype import is_floating
 from ..mode import is_grad_enabled
 from ..op import Analytic, Op
@@ -149,6 +149,7 @@ def _of_classes(
     return _reduced(loss.reshape(shape), reduction, name, ids.size if weights is None else weights.sum())
 
 
+@where_it_lies
 @in_float32
 def cross_entropy(
     input: Tensor,
@@ -203,6 +204,7 @@ def _of_probabilities(
     return _reduced(-sum(logp * target, dim), reduction, "cross_entropy")
 
 
+@where_it_lies
 def linear_cross_entropy(
     input: Tensor,
     linear_weight: Tensor,
@@ -239,6 +241,7 @@ def linear_cross_entropy(
     return loss + library.where(number == 0, math.nan, 0.0).astype(input.dtype)  # the mean of nothing
 
 
+@where_it_lies
 @in_float32
 def nll_loss(
     input: Tensor, target: Tensor, weight: Tensor | None = None, *, ignore_index: int = -100, reduction: str = "mean"

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..device import xp
+from ..device import where_it_lies, xp
 from ..dtype import get_default_dtype, is_floating
 from ..op import Op, OpError
 from ..tensor import Tensor, array_of, method
@@ -282,6 +282,7 @@ def count_nonzero(input: Tensor, dim: Dim = None) -> Tensor:
 
 
 @method
+@where_it_lies
 def logsumexp(input: Tensor, dim: Dim, keepdim: bool = False) -> Tensor:
     """log(sum(exp(x))) over dim, without overflow: the largest value is taken out first."""
     dims = _dims(input, dim, "logsumexp")

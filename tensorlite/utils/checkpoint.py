@@ -52,7 +52,7 @@ class _Part:
         self.function = function
         self.args = [_twin(x) for x in args]
         self.kwargs = {name: _twin(x) for name, x in kwargs.items()}
-        self.rewound = _rewinding() if replay else None
+        self.rewound = _rewinding([*self.args, *self.kwargs.values()]) if replay else None
         self.steps: list[str] = []  # the ops that were recorded, in order
         self.kept: list[Any] = []  # per step what the second run kept, until the node takes it
         self.read: list[tuple[Any, int]] = []  # what counts the writes into a Tensor that was read, count then
@@ -173,8 +173,11 @@ def _twin(x: Any) -> Any:
     return twin
 
 
-def _rewinding() -> Callable:
-    """A context in which the random numbers are those that come next now."""
+def _rewinding(args: Sequence[Any]) -> Callable:
+    """A context in which the random numbers, of the devices of `args` too, are those that come next now."""
+    for x in args:
+        if isinstance(x, Tensor):
+            random.default_generator(x.device)  # which may not have drawn before
     generators = list(random._generators.values())
     states = [g.get_state() for g in generators]
 

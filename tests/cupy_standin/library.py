@@ -25,7 +25,8 @@ def run(function: Callable, name: str, args: Sequence[Any], kwargs: dict[str, An
     kwargs = {key: _inside(x, arrays) for key, x in kwargs.items()}
     if name in WAITING or (name == "where" and len(args) == 1):
         gpu.waits(name)
-    return _outside(function(*args, **kwargs), arrays, name in ON_THE_HOST)
+    with np.errstate(all="ignore"):  # a GPU does not warn
+        return _outside(function(*args, **kwargs), arrays, name in ON_THE_HOST)
 
 
 def _inside(x: Any, arrays: list[ndarray]) -> Any:
@@ -82,7 +83,7 @@ class UFunc:
         if not any(isinstance(x, ndarray) for x in inputs):
             hosts = [np.asarray(x) for x in hosts]
         expected = self.chosen(inputs) if dtype is None else None
-        with np.errstate(all="ignore"):  # a GPU does not warn
+        with np.errstate(all="ignore"):
             y = self.function(*hosts, **({} if dtype is None else {"dtype": dtype}))
         results = y if isinstance(y, tuple) else (y,)
         for r, kind in zip(results, expected or ()):
