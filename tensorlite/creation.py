@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .device import on
+from .device import OutOfMemoryError, on
 from .dtype import get_default_dtype, scalar
 from .tensor import Tensor, attach
 
@@ -25,8 +25,11 @@ def _made(array: Any, requires_grad: bool) -> Tensor:
 
 def _array(device: Any, name: str, *args: Any, **options: Any) -> Any:
     """What the function of that name in the device's library makes there."""
-    with on(device) as library:
-        return getattr(library, name)(*args, **options)
+    try:
+        with on(device) as library:
+            return getattr(library, name)(*args, **options)
+    except OutOfMemoryError as error:  # which does not know for what
+        raise OutOfMemoryError(f"{name}({', '.join(map(str, args))}): {error}") from None
 
 
 def _size(numbers: tuple[Any, ...], size: Any = None) -> tuple[int, ...]:

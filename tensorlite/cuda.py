@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from . import late
-from .device import OutOfMemoryError, library
+from .device import OutOfMemoryError as OutOfMemoryError
 from .device import device as Device
+from .device import library
 from .random import default_generator
 from .tensor import Tensor
 
@@ -51,8 +52,8 @@ def get_device_name(device: Any = None) -> str:
 
 
 def synchronize(device: Any = None) -> None:
-    """Wait until the GPU has done all it was asked to, as before reading a clock. RuntimeError without a GPU, IndexError
-    if an op since the last number that came from there was given an id out of range."""
+    """Wait until the GPU has done all it was asked to, as before reading a clock. RuntimeError without a GPU; IndexError
+    if an op, since the last number came from there, was given an id out of range."""
     cupy, index = _cupy(device, "synchronize")
     with cupy.cuda.Device(index):
         cupy.cuda.runtime.deviceSynchronize()

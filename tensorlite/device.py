@@ -19,6 +19,7 @@ from . import late
 
 F = TypeVar("F", bound=Callable)
 
+
 class device:
     """A place for arrays, as in PyTorch: `device("cpu")`, `device("cuda")`, `device("cuda:1")`.
 
@@ -92,7 +93,9 @@ def library(where: device | str | None) -> ModuleType:
             f"device {str(where)!r}: CuPy is installed, but it finds no NVIDIA GPU or no driver; use device='cpu'"
         )
     if where.index and where.index >= (count := cupy.cuda.runtime.getDeviceCount()):
-        raise RuntimeError(f"device {str(where)!r} does not exist: this machine has {count} GPU(s), counted from cuda:0")
+        raise RuntimeError(
+            f"device {str(where)!r} does not exist: this machine has {count} GPU(s), counted from cuda:0"
+        )
     return cupy
 
 
@@ -163,7 +166,10 @@ def wandering() -> Iterator[None]:
         yield
         return
     with cupy.cuda.Device():
-        yield
+        try:
+            yield
+        except cupy.cuda.memory.OutOfMemoryError as error:
+            raise out_of_memory(error) from None
 
 
 def follow(*arrays: Any) -> None:
@@ -173,14 +179,15 @@ def follow(*arrays: Any) -> None:
 
 
 def where_it_lies(function: F) -> F:
-    """A function of a Tensor that also computes between ops, with the GPU that holds the Tensor as the current one."""
+    """A function of Tensors that also computes between ops, with the GPU that holds them as the current one. ValueError
+    if they lie on several devices."""
 
     @wraps(function)
     def there(input: Any, *args: Any, **options: Any) -> Any:
         if "cupy" not in sys.modules:
             return function(input, *args, **options)
         with wandering():
-            follow(getattr(input, "array", input))
+            follow(*[getattr(x, "array", x) for x in (input, *args, *options.values())])
             return function(input, *args, **options)
 
     return there  # type: ignore[return-value]
@@ -203,8 +210,8 @@ def current(where: device | str) -> device:
 def move(array: Any, where: device | str, non_blocking: bool = False) -> Any:
     """`array` on the device `where`; itself if it is there already.
 
-    non_blocking  from page-locked memory to a GPU: the copy goes on while the program does. Anything else CuPy puts into
-                  page-locked memory of its own first, which takes the time of a copy in memory
+    non_blocking  from page-locked memory to a GPU: the copy goes on while the program does. Anything else CuPy puts
+                  into page-locked memory of its own first, which takes the time of a copy in memory
 
     Raises what an earlier op on a GPU found wrong in the numbers of its inputs (late.py), when they come to the CPU.
     """
@@ -249,8 +256,7 @@ def pinned(array: np.ndarray) -> np.ndarray:
 def is_pinned(array: Any) -> bool:
     """Whether an array lies in page-locked memory that `pinned` took."""
     cupy = sys.modules.get("cupy")
-    while cupy is not None and isinstance(array, np.ndarray):
+    while isinstance(array, np.ndarray):
         array = array.base
-        if isinstance(array, cupy.cuda.PinnedMemoryPointer):
-            return True
-    return False
+    memory = array.obj if isinstance(array, memoryview) else array
+    return cupy is not None and isinstance(memory, cupy.cuda.PinnedMemoryPointer)

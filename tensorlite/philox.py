@@ -74,7 +74,7 @@ class Philox:
             return -library.log1p(-self.random(shape))
 
     def integers(self, low: int, high: int, shape: Any, dtype: Any = np.int64) -> Any:
-        """From [low, high): 64 bits modulo their count, of which none is more likely than another by 1 in 2^64 / count."""
+        """From [low, high): 64 bits modulo the count, so that some are more likely, by one part in 2^64 / count."""
         with on(self.where) as library:
             numbers = self._wide(math.prod(shape), library) % np.uint64(high - low)
             return (numbers.astype(np.int64) + low).astype(dtype).reshape(shape)

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from .device import device as Device
 from .device import current, on, xp
+from .device import device as Device
 from .dtype import get_default_dtype
 from .philox import Philox
 from .tensor import Tensor, array_of

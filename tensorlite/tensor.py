@@ -349,7 +349,7 @@ def share(view: Tensor, source: Tensor) -> Tensor:
 
 
 def writable(array: Any) -> bool:
-    """Whether an array may be written: NumPy protects some, and in what was broadcast several elements share a place."""
+    """Whether an array may be written: NumPy protects some, and in what was broadcast elements share places."""
     if isinstance(array, np.ndarray):
         return array.flags.writeable
     return all(step or n < 2 for step, n in zip(array.strides, array.shape, strict=True))  # CuPy's arrays do not tell

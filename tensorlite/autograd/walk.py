@@ -82,7 +82,9 @@ def _walk(
             for i, parent in enumerate(parents):
                 if parent is not None and contributions[i] is not None:
                     fitted = fit(contributions[i], place, i)
-                    hidden = isinstance(parent, Tensor) and not graph and not mode.hooks  # a hook may have put it somewhere
+                    hidden = (
+                        isinstance(parent, Tensor) and not graph and not mode.hooks
+                    )  # a hook may have put it somewhere
                     ours = hidden and ours_alone(fitted, i, contributions, g, place, retain)
                     arrive(arrived, parent, place.indices[i], fitted, ours)
             if not retain:

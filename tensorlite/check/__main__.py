@@ -1,6 +1,7 @@
 """Check every op on its samples: python -m tensorlite.check
 
-Prints a line per op and a total. With --device cuda the ops run there, and are held against the CPU's. The exit code is 1 if something is wrong, 2 for a command line that cannot be obeyed.
+Prints a line per op and a total. With --device cuda the ops run there, and are held against the CPU's.
+The exit code is 1 if something is wrong, 2 for a command line that cannot be obeyed.
 """
 
 from __future__ import annotations
@@ -54,7 +55,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     if options.device != "cpu":
         if options.json or options.html:
-            parser.exit(2, "tensorlite.check: --json and --html are for the CPU, where gradients are held against slopes\n")
+            parser.exit(
+                2, "tensorlite.check: --json and --html are for the CPU, where gradients are held against slopes\n"
+            )
         try:
             tensor(0.0, device=options.device)
         except (RuntimeError, ValueError) as error:
@@ -74,7 +77,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _on_device(names: Sequence[str], device: str) -> int:
     """A line for each op and dtype with its largest errors, and a line for each mistake."""
-    print(f"{'op':<24}{'dtype':<9}{'samples':>8}  {'values':>9}{'gradient':>10}{'second':>9}   relative to the CPU in float64")
+    print(
+        f"{'op':<24}{'dtype':<9}{'samples':>8}  {'values':>9}{'gradient':>10}{'second':>9}   off the CPU's in float64"
+    )
     wrong = []
     for name in _bar(names) if sys.stderr.isatty() else names:
         for dtype in TOLERANCE:

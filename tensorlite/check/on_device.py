@@ -1,6 +1,6 @@
 """The same ops on another device: values and gradients held against the CPU's, which `checker` holds against slopes.
 
-    python -m tensorlite.check --device cuda
+python -m tensorlite.check --device cuda
 """
 
 from __future__ import annotations
@@ -68,7 +68,8 @@ def _compare(
         errors = [_worst(ours, theirs) for ours, theirs in zip(found, expected, strict=True)]
     except Exception as error:  # one op that cannot run must not hide the others
         return Comparison(name, number, level, dtype, np.nan, np.nan, np.nan, f"{type(error).__name__}: {error}")
-    return Comparison(name, number, level, dtype, *errors)
+    values, gradients, second = errors
+    return Comparison(name, number, level, dtype, values, gradients, second)
 
 
 def results(sample: Sample, device: Any, dtype: np.dtype) -> tuple[Arrays, Arrays, Arrays]:

@@ -84,8 +84,8 @@ class DataLoader:
     worker_init_fn   called as worker_init_fn(0) in that thread before it begins
     generator        for shuffle; by default its own, seeded from the default generator when the loader is made
 
-    pin_memory       hand out Tensors in page-locked memory, from which `.to("cuda", non_blocking=True)` copies while the
-                     program goes on; without a GPU it does nothing, as in PyTorch
+    pin_memory       hand out Tensors in page-locked memory, from which `.to("cuda", non_blocking=True)` copies while
+                     the program goes on; without a GPU it does nothing, as in PyTorch
 
     timeout, multiprocessing_context and persistent_workers are taken and do nothing, as there are no processes.
 

@@ -12,10 +12,12 @@ from . import gpu
 from .api import check_call, parts
 
 SCATTERED = [np.dtype(c) for c in "iIfdL"]  # what atomicAdd knows, without the half that it is slow and rough in
-REFUSED = "Implicit conversion to a NumPy array is not allowed. Please use `.get()` to construct a NumPy array explicitly."
+REFUSED = (
+    "Implicit conversion to a NumPy array is not allowed. Please use `.get()` to construct a NumPy array explicitly."
+)
 
 
-class ndarray:  # noqa: N801
+class ndarray:
     """cupy.ndarray"""
 
     __slots__ = ("__weakref__", "_host", "_on", "base")
@@ -43,7 +45,7 @@ class ndarray:  # noqa: N801
     itemsize = property(lambda self: self._host.itemsize)
     device = property(lambda self: gpu.Device(self._on))
     T = property(lambda self: view(self, self._host.T))
-    mT = property(lambda self: view(self, self._host.mT))  # noqa: N815
+    mT = property(lambda self: view(self, self._host.mT))
     real = property(lambda self: view(self, self._host.real))
     imag = property(lambda self: view(self, self._host.imag))
 
@@ -160,7 +162,9 @@ class ndarray:  # noqa: N801
             raise TypeError(f"Unsupported type {type(value)}")
         self._host[...] = value
 
-    def astype(self, dtype: Any, order: str = "K", casting: Any = None, subok: Any = None, copy: bool = True) -> ndarray:
+    def astype(
+        self, dtype: Any, order: str = "K", casting: Any = None, subok: Any = None, copy: bool = True
+    ) -> ndarray:
         same_device(self)
         return self if not copy and self.dtype == np.dtype(dtype) else owned(self._host.astype(dtype), self._on)
 
@@ -266,7 +270,9 @@ def scatter(a: ndarray, index: Any, value: Any, ufunc: np.ufunc) -> None:
     same_device(a)
     at = _index(a, index)
     if a.dtype not in SCATTERED and any(isinstance(i, np.ndarray) and i.dtype != bool for i in _tuple(at)):
-        raise TypeError(f"scatter_{ufunc.__name__} only supports int32, float32, float64, uint32, uint64, not {a.dtype}")
+        raise TypeError(
+            f"scatter_{ufunc.__name__} only supports int32, float32, float64, uint32, uint64, not {a.dtype}"
+        )
     if isinstance(value, np.ndarray):
         raise TypeError(REFUSED)
     ufunc.at(a._host, at, same_device(value)._host.astype(a.dtype) if isinstance(value, ndarray) else value)
@@ -312,5 +318,10 @@ for _name, _ufunc in BINARY.items():
 for _name, _ufunc in (COMPARISONS | {"neg": "negative", "abs": "absolute", "invert": "invert"}).items():
     setattr(ndarray, f"__{_name}__", _operator(_name, _ufunc))
 for _name, _text in parts()["ndarray"].items():
-    if _text.startswith("(") and not _name.startswith("_") and not hasattr(ndarray, _name) and hasattr(np.ndarray, _name):
+    if (
+        _text.startswith("(")
+        and not _name.startswith("_")
+        and not hasattr(ndarray, _name)
+        and hasattr(np.ndarray, _name)
+    ):
         setattr(ndarray, _name, _method(_name))

@@ -1,6 +1,6 @@
 """Writes api.txt: what CuPy offers, as the stand-in must. Run it where CuPy is installed; no GPU is needed.
 
-    cd tests && python -m cupy_standin.generate > cupy_standin/api.txt
+cd tests && python -m cupy_standin.generate > cupy_standin/api.txt
 """
 
 import inspect
@@ -47,7 +47,7 @@ def members(module: Any) -> list[tuple[str, Any]]:
 
 
 def implemented(ufunc: Any, method: str) -> bool:
-    """Whether the ufunc has more than the name of a method: one that lacks it says so before it looks at its arguments."""
+    """Whether the ufunc has more of a method than its name: else it says so before it looks at its arguments."""
     try:
         getattr(ufunc, method)(*[None] * (2 if method in ("at", "reduceat", "outer") else 1))
     except NotImplementedError:
