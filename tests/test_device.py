@@ -259,7 +259,7 @@ def test_a_loader_without_a_gpu_does_not_pin():
 
 
 def test_out_of_memory():
-    with installed(memory=1 << 20):
+    with installed(memory=1_000_000):
         x = tl.ones(400, 400, device="cuda")
         with pytest.raises(
             tl.OutOfMemoryError, match=r"\[exp\] Out of memory.*GiB(.|\n)*given: x \(400, 400\) float32 on cuda:0"
