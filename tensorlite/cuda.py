@@ -52,8 +52,10 @@ def get_device_name(device: Any = None) -> str:
 
 
 def synchronize(device: Any = None) -> None:
-    """Wait until the GPU has done all it was asked to, as before reading a clock. RuntimeError without a GPU; IndexError
-    if an op, since the last number came from there, was given an id out of range."""
+    """Wait until the GPU has done all it was asked to, as before reading a clock.
+
+    RuntimeError without a GPU, IndexError if an op was given an id out of range since a number last came from there.
+    """
     cupy, index = _cupy(device, "synchronize")
     with cupy.cuda.Device(index):
         cupy.cuda.runtime.deviceSynchronize()

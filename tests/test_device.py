@@ -34,7 +34,7 @@ def cuda() -> Iterator[Any]:
 
 MAKING = [
     lambda d: tl.zeros(2, device=d), lambda d: tl.ones(2, device=d), lambda d: tl.empty(2, device=d),
-    lambda d: tl.full((2,), 3, device=d), lambda d: tl.arange(2, device=d), lambda d: tl.arange(0.0, 1.0, 0.5, device=d),
+    lambda d: tl.full((2,), 3, device=d), lambda d: tl.arange(2, device=d), lambda d: tl.arange(0.0, 1.0, device=d),
     lambda d: tl.linspace(0, 1, 2, device=d), lambda d: tl.eye(2, device=d), lambda d: tl.tensor([1.0], device=d),
     lambda d: tl.rand(3, device=d), lambda d: tl.randn(3, device=d), lambda d: tl.randint(5, (3,), device=d),
     lambda d: tl.randperm(5, device=d), lambda d: tl.zeros_like(tl.ones(2), device=d), lambda d: tl.ones(2).to(d),
@@ -122,7 +122,9 @@ def test_without_a_gpu_or_without_cupy(monkeypatch: pytest.MonkeyPatch):
 # Late -------------------------------------------------------------------------------------------------------
 
 OUTSIDE: dict[str, tuple[Callable, str]] = {
-    "embedding": (lambda ids: F.embedding(ids, tl.ones(4, 2, device="cuda")), "token id 9 is outside the vocabulary of 4"),
+    "embedding": (
+        lambda ids: F.embedding(ids, tl.ones(4, 2, device="cuda")), "token id 9 is outside the vocabulary of 4",
+    ),
     "cross_entropy": (
         lambda ids: F.cross_entropy(tl.ones(3, 4, device="cuda"), ids), "target 9 is not one of the 4 classes",
     ),
@@ -145,14 +147,14 @@ def test_an_id_out_of_range_is_raised_before_a_number_is_seen(cuda, case: str):
     call, words = OUTSIDE[case]
     ids = tl.tensor([0, 9, 1], device="cuda")
     gpu.here.synchronisations.clear()
-    y = call(ids)
+    call(ids)
     assert gpu.here.synchronisations == []
-    for look in (y.tolist, y.cpu, lambda: repr(y), lambda: y.sum().item(), tl.cuda.synchronize):
-        with pytest.raises(IndexError, match=re.escape(words) + r".* \(found on cuda:0 by an earlier operation\)"):
-            look()
-        y = call(ids)
     with pytest.raises(IndexError):
         tl.cuda.synchronize()
+    for look in (tl.Tensor.tolist, tl.Tensor.cpu, repr, lambda y: y.sum().item(), lambda y: tl.cuda.synchronize()):
+        y = call(ids)
+        with pytest.raises(IndexError, match=re.escape(words) + r".* \(found on cuda:0 by an earlier operation\)"):
+            look(y)
     assert call(tl.tensor([0, 3, 1], device="cuda")).tolist() is not None
 
 
@@ -259,19 +261,15 @@ def test_a_loader_without_a_gpu_does_not_pin():
 
 
 def test_out_of_memory():
+    words = r"\[exp\] Out of memory.*GiB(.|\n)*given: x \(400, 400\) float32 on cuda:0"
     with installed(memory=1_000_000):
         x = tl.ones(400, 400, device="cuda")
-        with pytest.raises(
-            tl.OutOfMemoryError, match=r"\[exp\] Out of memory.*GiB(.|\n)*given: x \(400, 400\) float32 on cuda:0"
-        ):
-            y = [x.exp() for _ in range(3)]
-        with pytest.raises(
-            tl.cuda.OutOfMemoryError, match=r"zeros\(\(1000, 1000\), float32\): Out of memory .* A smaller batch"
-        ):
+        with pytest.raises(tl.OutOfMemoryError, match=words):
+            x.exp()
+        with pytest.raises(tl.OutOfMemoryError, match=r"zeros\(\(1000, 1000\), float32\): Out of memory .* A smaller"):
             tl.zeros(1000, 1000, device="cuda")
-        assert (x + 1).sum().item() == 320_000  # all goes on
-    with pytest.raises(
-        tl.OutOfMemoryError, match=r"\[expand\]|\[add\] Unable to allocate(.|\n)*given: a \(1000000, 1\)"
-    ):
+        assert x.mean().item() == 1  # all goes on
+    with pytest.raises(tl.OutOfMemoryError, match=r"\[add\] Unable to allocate(.|\n)*given: a \(1000000, 1\)"):
         tl.ones(1_000_000, 1) + tl.ones(1, 100_000_000)
     assert issubclass(tl.OutOfMemoryError, MemoryError) and issubclass(tl.OutOfMemoryError, RuntimeError)
+    assert tl.cuda.OutOfMemoryError is tl.OutOfMemoryError

@@ -77,9 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _on_device(names: Sequence[str], device: str) -> int:
     """A line for each op and dtype with its largest errors, and a line for each mistake."""
-    print(
-        f"{'op':<24}{'dtype':<9}{'samples':>8}  {'values':>9}{'gradient':>10}{'second':>9}   off the CPU's in float64"
-    )
+    print(f"{'op':<24}{'dtype':<9}{'samples':>8}  {'values':>9}{'gradient':>10}{'second':>9}   off from the CPU")
     wrong = []
     for name in _bar(names) if sys.stderr.isatty() else names:
         for dtype in TOLERANCE:
