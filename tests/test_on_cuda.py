@@ -200,9 +200,11 @@ def test_gpt():
 
 def trained(out: Path, text: Path, **options: Any) -> list[dict]:
     config = Config(
-        data=(str(text),), tokenizer="characters", n_layer=1, n_head=2, n_embd=8, context_length=8, batch_size=4,
+        data=(str(text),), tokenizer="characters",
+        n_layer=1, n_head=2, n_embd=8, context_length=8, batch_size=4,
         accumulation=2, dropout=0.1, warmup=2, schedule="constant", log_every=3, eval_every=6, eval_batches=1,
-        sample_every=None, checkpoint_every="4", measure_peak=False, keep=9, **{"device": "cuda:1", "out": out, **options},
+        sample_every=None, checkpoint_every="4", measure_peak=False, keep=9,
+        **{"device": "cuda:1", "out": out, **options},
     )  # fmt: skip
     if config.resume is None:
         pretrain.start(config)

@@ -70,7 +70,7 @@ def _cross_entropy_dlogits(g: Any, logits: Any, target: Any, weight: Any, logsum
     p[xp(p).arange(len(p)), target] -= 1
     p *= g
     if weight is not None:
-        xp(p).copyto(p, 0, where=(weight == 0)[:, None])  # also where logits are not finite
+        p = xp(p).where((weight == 0)[:, None], 0, p)  # also where logits are not finite
     return p
 
 
