@@ -23,6 +23,7 @@ import numpy as np
 
 import tensorlite as tl
 from tensorlite import Tensor
+from tensorlite.device import on
 
 if TYPE_CHECKING:
     from gpt.model import GPT
@@ -39,9 +40,10 @@ class LayerCache:
         """Keep (B, nh, T, hs) of the tokens that are being read. Returns what attention needs: (B, nh, S + T, hs) of
         all so far, which is not a copy, and `mask` and `is_causal` of the cache."""
         now = (slice(None), slice(None), slice(self.cache.length - k.shape[2], self.cache.length))
-        self.keys.array[now], self.values.array[now] = k.array, v.array
         upto = (slice(None), slice(None), slice(self.cache.length))
-        keys, values = tl.as_tensor(self.keys.array[upto]), tl.as_tensor(self.values.array[upto])
+        with on(self.cache.device):
+            self.keys.array[now], self.values.array[now] = k.array, v.array
+            keys, values = [Tensor._of(x.array[upto]) for x in (self.keys, self.values)]
         return keys, values, self.cache.mask, self.cache.is_causal
 
 
@@ -133,5 +135,6 @@ def _not_later(first: int, stop: int) -> np.ndarray:
 def _selected(x: Tensor, rows: np.ndarray, first: int, stop: int) -> Tensor:
     """The chosen rows of (B, nh, room, hs), their columns from `first` on moved to the front."""
     chosen = tl.empty((len(rows), *x.shape[1:]), dtype=x.dtype, device=x.device)
-    chosen.array[:, :, : stop - first] = x.array[:, :, first:stop][rows]
+    with on(x.device):
+        chosen.array[:, :, : stop - first] = x.array[:, :, first:stop][rows]
     return chosen

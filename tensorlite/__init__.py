@@ -27,7 +27,7 @@ from .amp import autocast, get_autocast_dtype, is_autocast_enabled
 from .autograd import grad
 from .backends import get_float32_matmul_precision, set_float32_matmul_precision
 from .creation import *
-from .device import device
+from .device import OutOfMemoryError, device
 from .dtype import bool_ as bool
 from .dtype import (
     double,

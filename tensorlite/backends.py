@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 # CuPy's numbers for how products of float32 are computed (cupy/_core/_routines_linalg.pxd).
 _COMPUTE_TYPE_DEFAULT, _COMPUTE_TYPE_TF32 = 1, 7
-_precision = "highest"
+_precision = "high" if os.environ.get("CUPY_TF32", "0") == "1" else "highest"
 
 
 def set_float32_matmul_precision(precision: str) -> None:
@@ -20,7 +20,9 @@ def set_float32_matmul_precision(precision: str) -> None:
     global _precision
     if precision not in ("highest", "high", "medium"):
         raise ValueError(f"set_float32_matmul_precision: expected 'highest', 'high' or 'medium', not {precision!r}")
-    _precision = precision
+    before, _precision = tf32(), precision
+    if tf32() == before:
+        return
     os.environ["CUPY_TF32"] = str(int(tf32()))  # CuPy reads it at its first product
     cupy = sys.modules.get("cupy")
     if cupy is not None and cupy.cuda.is_available():

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .device import library
+from .device import OutOfMemoryError, on
 from .dtype import get_default_dtype, scalar
 from .tensor import Tensor, attach
 
@@ -21,6 +21,15 @@ def _made(array: Any, requires_grad: bool) -> Tensor:
     tensor = Tensor._of(array)
     tensor.requires_grad = requires_grad
     return tensor
+
+
+def _array(device: Any, name: str, *args: Any, **options: Any) -> Any:
+    """What the function of that name in the device's library makes there."""
+    try:
+        with on(device) as library:
+            return getattr(library, name)(*args, **options)
+    except OutOfMemoryError as error:  # which does not know for what
+        raise OutOfMemoryError(f"{name}({', '.join(map(str, args))}): {error}") from None
 
 
 def _size(numbers: tuple[Any, ...], size: Any = None) -> tuple[int, ...]:
@@ -83,25 +92,25 @@ def from_numpy(ndarray: np.ndarray) -> Tensor:
 def zeros(
     *numbers: Any, size: Any = None, dtype: Any = None, device: Any = None, requires_grad: bool = False
 ) -> Tensor:
-    return _made(library(device).zeros(_size(numbers, size), dtype or get_default_dtype()), requires_grad)
+    return _made(_array(device, "zeros", _size(numbers, size), dtype or get_default_dtype()), requires_grad)
 
 
 def ones(*numbers: Any, size: Any = None, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
-    return _made(library(device).ones(_size(numbers, size), dtype or get_default_dtype()), requires_grad)
+    return _made(_array(device, "ones", _size(numbers, size), dtype or get_default_dtype()), requires_grad)
 
 
 def empty(
     *numbers: Any, size: Any = None, dtype: Any = None, device: Any = None, requires_grad: bool = False
 ) -> Tensor:
     """A Tensor whose numbers are whatever was in memory."""
-    return _made(library(device).empty(_size(numbers, size), dtype or get_default_dtype()), requires_grad)
+    return _made(_array(device, "empty", _size(numbers, size), dtype or get_default_dtype()), requires_grad)
 
 
 def full(size: Any, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """A Tensor with one number everywhere. Raises RuntimeError if the dtype cannot hold it."""
     value = _number(fill_value)
     dtype = dtype or (get_default_dtype() if isinstance(value, float) else np.asarray(value).dtype)
-    return _made(library(device).full(_size((), size), scalar(value, dtype, "full"), dtype), requires_grad)
+    return _made(_array(device, "full", _size((), size), scalar(value, dtype, "full"), dtype), requires_grad)
 
 
 def arange(
@@ -123,8 +132,9 @@ def arange(
         raise RuntimeError(f"arange: steps of {by} do not lead from {first} to {last}")
     floats = any(isinstance(x, (float, np.floating)) for x in (first, last, by))
     # In float64, because NumPy adds up a step that it has rounded to the dtype: in float32 its error would grow.
-    numbers = library(device).arange(first, last, by, dtype=np.float64 if floats else np.int64)
-    return _made(numbers.astype(dtype or (get_default_dtype() if floats else np.int64), copy=False), requires_grad)
+    numbers = _array(device, "arange", first, last, by, dtype=np.float64 if floats else np.int64)
+    with on(device):
+        return _made(numbers.astype(dtype or (get_default_dtype() if floats else np.int64), copy=False), requires_grad)
 
 
 def linspace(
@@ -132,14 +142,14 @@ def linspace(
 ) -> Tensor:
     """`steps` numbers from start to end, both included."""
     (steps,) = _size((steps,))
-    numbers = library(device).linspace(_number(start), _number(end), steps, dtype=dtype or get_default_dtype())
+    numbers = _array(device, "linspace", _number(start), _number(end), steps, dtype=dtype or get_default_dtype())
     return _made(numbers, requires_grad)
 
 
 def eye(n: int, m: int | None = None, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """The identity matrix (n, n), or the left or upper part of one, (n, m)."""
     shape = _size((n, n if m is None else m))
-    return _made(library(device).eye(*shape, dtype=dtype or get_default_dtype()), requires_grad)
+    return _made(_array(device, "eye", *shape, dtype=dtype or get_default_dtype()), requires_grad)
 
 
 def tril_indices(row: int, col: int, offset: int = 0, *, dtype: Any = np.int64, device: Any = None) -> Tensor:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from . import late
+from .device import OutOfMemoryError as OutOfMemoryError
 from .device import device as Device
 from .device import library
 from .dtype import bfloat16
 from .random import default_generator
+from .tensor import Tensor
 
 
 def is_available() -> bool:
@@ -58,10 +61,14 @@ def is_bf16_supported() -> bool:
 
 
 def synchronize(device: Any = None) -> None:
-    """Wait until the GPU has done all it was asked to, as before reading a clock. RuntimeError without a GPU."""
+    """Wait until the GPU has done all it was asked to, as before reading a clock.
+
+    RuntimeError without a GPU, IndexError if an op was given an id out of range since a number last came from there.
+    """
     cupy, index = _cupy(device, "synchronize")
     with cupy.cuda.Device(index):
         cupy.cuda.runtime.deviceSynchronize()
+    late.settle(Device("cuda", index))
 
 
 def _pool(device: Any, what: str, question: str) -> Any:
@@ -91,14 +98,24 @@ def reset_peak_memory_stats(device: Any = None) -> None:
     _pool(device, "reset_peak_memory_stats", "free_all_blocks")
 
 
+def mem_get_info(device: Any = None) -> tuple[int, int]:
+    """(free, all) bytes of the GPU, whoever has them."""
+    cupy, index = _cupy(device, "mem_get_info")
+    with cupy.cuda.Device(index):
+        return cupy.cuda.runtime.memGetInfo()
+
+
 def empty_cache() -> None:
     """Give memory that the pool keeps of freed arrays back to the GPU; does nothing without one."""
     if is_available():
         _pool(None, "empty_cache", "free_all_blocks")
 
 
+# Random numbers ----------------------------------------------------------------------------------------
+
+
 def manual_seed(seed: int) -> None:
-    """Seed the generator of the GPU; does nothing without one."""
+    """Seed the generator of the current GPU; does nothing without one."""
     if is_available():
         default_generator("cuda").manual_seed(seed)
 
@@ -107,3 +124,29 @@ def manual_seed_all(seed: int) -> None:
     """Seed the generators of all GPUs; does nothing without one."""
     for index in range(device_count()):
         default_generator(f"cuda:{index}").manual_seed(seed)
+
+
+def initial_seed() -> int:
+    """The seed from which the generator of the current GPU last started. RuntimeError without a GPU."""
+    return default_generator("cuda").initial_seed()
+
+
+def get_rng_state(device: Any = "cuda") -> Tensor:
+    """The state of a GPU's generator, as `tensorlite.get_rng_state` gives the CPU's. RuntimeError without a GPU."""
+    return default_generator(Device("cuda", device) if isinstance(device, int) else device).get_state()
+
+
+def set_rng_state(new_state: Tensor, device: Any = "cuda") -> None:
+    """Let a GPU's generator go on from a state that `get_rng_state` gave."""
+    default_generator(Device("cuda", device) if isinstance(device, int) else device).set_state(new_state)
+
+
+def get_rng_state_all() -> list[Tensor]:
+    """The states of the generators of all GPUs."""
+    return [get_rng_state(index) for index in range(device_count())]
+
+
+def set_rng_state_all(new_states: Any) -> None:
+    """Let the generators of all GPUs go on from such a list."""
+    for index, state in enumerate(new_states):
+        set_rng_state(state, index)

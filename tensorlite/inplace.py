@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from . import random
-from .device import device_of, xp
+from .device import on, where_it_lies, xp
 from .dtype import fits, is_floating
 from .mode import is_grad_enabled
 from .op import OpError
 from .ops.indexing import _getitem, _index, filled, numbers_first, put
-from .tensor import Tensor, array_of, attach, method, written
+from .tensor import Tensor, array_of, attach, method, writable, written
 
 # These are `x.name(…)` in place, whichever file defines `name`.
 NAMES = [
@@ -31,6 +31,7 @@ NAMES = [
 ]  # fmt: skip
 
 
+@where_it_lies
 def _replace(x: Tensor, compute: Callable[[], Any], name: str) -> Tensor:
     """x, with what `compute` gives in the place of its numbers."""
     if x._requires_grad and x.node is None and is_grad_enabled():
@@ -69,7 +70,7 @@ def _replace(x: Tensor, compute: Callable[[], Any], name: str) -> Tensor:
 
 
 def _writable(x: Tensor, name: str) -> Any:
-    if not getattr(x.array.flags, "writeable", True):  # CuPy's arrays always are
+    if not writable(x.array):
         raise RuntimeError(
             f"{name}: this memory cannot be written, because several elements of what was expanded share one place, "
             "or because NumPy protects it; use .clone() for a copy that can be"
@@ -113,7 +114,7 @@ def zero_(self: Tensor) -> Tensor:
 def _drawn(x: Tensor, name: str, draw: Callable[[Any], Any], generator: Any) -> Tensor:
     if not is_floating(x.dtype):
         raise RuntimeError(f"{name}: what is drawn are no integers, but the Tensor is {x.dtype}; use .float() first")
-    return _replace(x, lambda: draw(generator or random.default_generator(device_of(x.array))), name)
+    return _replace(x, lambda: draw(random.source(generator, x.device)), name)
 
 
 @method
@@ -149,9 +150,9 @@ def exponential_(self: Tensor, lambd: float = 1.0, *, generator: Any = None) -> 
 def bernoulli_(self: Tensor, p: Any = 0.5, *, generator: Any = None) -> Tensor:
     """Filled with 1, with probability p (a number, or a Tensor that broadcasts), and 0."""
     p = array_of(p)
-    if not xp(p).all((p >= 0) & (p <= 1)):
+    if xp(p) is np and not np.all((p >= 0) & (p <= 1)):  # a GPU would have to be waited for
         raise RuntimeError(f"bernoulli_: p must be from 0 to 1, not {p}")
-    source = generator or random.default_generator(device_of(self.array))
+    source = random.source(generator, self.device)
     return _replace(self, lambda: (random.uniform(self.shape, 0, 1, None, source) < p).astype(self.dtype), "bernoulli_")
 
 
@@ -176,7 +177,8 @@ def _set_item(self: Tensor, index: Any, value: Any) -> None:
             array = array_of(value)
             if getattr(array, "ndim", 0) and array.size == 1:  # NumPy would not put it in the place of a number
                 array = array.reshape(())
-            _part(_writable(self, "__setitem__"), first)[rest] = array
+            with on(self.device):
+                _part(_writable(self, "__setitem__"), first)[rest] = array
             written(self)
     except OpError:
         raise

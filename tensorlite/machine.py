@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import cuda, parallel
-from .device import device, library
+from .device import device, on
 
 _SIDE = 2048  # of the matrices multiplied: large enough that the product, not the memory, is measured
 _COPIED = 64 << 20  # bytes, more than any cache
@@ -31,21 +31,22 @@ class Ceilings(NamedTuple):
 @cache
 def ceilings(where: str = "cpu") -> Ceilings:
     """Measured once per process and device, in about half a second, on as many threads as the kernels use."""
-    xp = library(where)
-    a = xp.ones((_SIDE, _SIDE), np.float32)
-    product = xp.empty_like(a)
-    source = xp.ones(_COPIED, np.uint8)
-    target = xp.empty_like(source)
-    pieces = parallel.get_num_threads() if device(where).type == "cpu" else 1
-    bounds = [_COPIED * i // pieces for i in range(pieces + 1)]
+    on_cpu = device(where).type == "cpu"
+    pieces, copied = (parallel.get_num_threads(), _COPIED) if on_cpu else (1, 16 * _COPIED)
+    with on(where) as xp:
+        a = xp.ones((_SIDE, _SIDE), np.float32)
+        product = xp.empty_like(a)
+        source = xp.ones(copied, np.uint8)
+        target = xp.empty_like(source)
+        bounds = [copied * i // pieces for i in range(pieces + 1)]
 
-    def piece(i: int) -> None:
-        target[bounds[i] : bounds[i + 1]] = source[bounds[i] : bounds[i + 1]]
+        def piece(i: int) -> None:
+            target[bounds[i] : bounds[i + 1]] = source[bounds[i] : bounds[i + 1]]
 
-    return Ceilings(
-        flops=2 * _SIDE**3 / _fastest(lambda: xp.matmul(a, a, out=product), where),
-        bytes=2 * _COPIED / _fastest(lambda: parallel.share(piece, pieces), where),
-    )
+        return Ceilings(
+            flops=2 * _SIDE**3 / _fastest(lambda: xp.matmul(a, a, out=product), where),
+            bytes=2 * copied / _fastest(lambda: parallel.share(piece, pieces), where),
+        )
 
 
 def _fastest(work: Callable[[], Any], where: str, times: int = 6) -> float:
@@ -55,6 +56,6 @@ def _fastest(work: Callable[[], Any], where: str, times: int = 6) -> float:
         start = time.perf_counter()
         work()
         if device(where).type == "cuda":
-            cuda.synchronize()
+            cuda.synchronize(where)
         seconds.append(time.perf_counter() - start)
     return min(seconds[1:])

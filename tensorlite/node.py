@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from sys import modules
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,6 +32,9 @@ def apply(op: Op, inputs: Sequence[Any], attributes: dict[str, Any]) -> Any:
         else:
             arrays.append(x)
             wants.append(False)
+    if "cupy" in modules and (gpu := op.elsewhere(arrays)) is not None:
+        with gpu:
+            return apply(op, inputs, attributes)
     arrays = op.mix(arrays)
     if not tensors:
         return op.compute(arrays, attributes)[1][0]

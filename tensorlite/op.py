@@ -34,7 +34,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import mode
-from .device import device_of
+from .device import CPU, OutOfMemoryError, device_of, elsewhere, follow, out_of_memory, wandering
 from .dtype import float32, half_among, promote, widened
 from .node import apply
 
@@ -301,8 +301,10 @@ class Op:
                 return self._in_float32(arrays, attributes, half)
             outputs = self.plain.forward(*arrays, **attributes)
             return self.plain, outputs if self.plain.residual else (outputs,)
-        except OpError:
+        except (OpError, OutOfMemoryError):
             raise
+        except MemoryError as error:
+            raise OutOfMemoryError(self._complaint(out_of_memory(error), arrays, attributes)) from None
         except IndexError as error:
             raise IndexError(self._complaint(error, arrays, attributes)) from error
         except (ValueError, TypeError, RuntimeError, OverflowError, np.exceptions.AxisError) as error:
@@ -317,6 +319,14 @@ class Op:
         y = tuple([_narrowed(x, half) for x in y]) if self.several else _narrowed(y, half)
         return implementation.wide, (y, *residual)
 
+    def elsewhere(self, arrays: Sequence[Any]) -> Any:
+        """The GPU that holds the arrays, if another one is current: it is the current one that computes. OpError if
+        they lie on several devices."""
+        try:
+            return elsewhere(arrays)
+        except ValueError as error:
+            raise OpError(self._complaint(error, arrays, {})) from None
+
     def _complaint(self, error: Exception, arrays: Sequence[Any], attributes: dict[str, Any]) -> str:
         given = [f"{self.input_name(i)} {describe(x)}" for i, x in enumerate(arrays)]
         given += [f"{name}={describe(x)}" for name, x in attributes.items()]
@@ -324,9 +334,11 @@ class Op:
         return f"[{self.name}] {error}\ngiven: {', '.join(given)}{expected}"
 
     def __call__(self, *inputs: Any, **attributes: Any) -> Any:
-        if _level == "reference" and self.reference is not None:
+        if _level != "reference" or self.reference is None:
+            return apply(self, inputs, attributes)
+        with wandering():
+            follow(*[getattr(x, "array", x) for x in inputs])
             return self.reference(*mode.cast(self.name, *inputs), **attributes)
-        return apply(self, inputs, attributes)
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         return self if instance is None else MethodType(self, instance)
@@ -369,8 +381,11 @@ def _narrowed(x: Any, half: np.dtype) -> Any:
 
 
 def describe(x: Any) -> str:
-    """`(2, 3) float32` for an array, the value for anything else."""
-    return f"{x.shape} {x.dtype}" if hasattr(x, "dtype") and hasattr(x, "shape") else repr(x)
+    """`(2, 3) float32` for an array, with its device if that is a GPU; the value for anything else."""
+    if not (hasattr(x, "dtype") and hasattr(x, "shape")):
+        return repr(x)
+    where = "" if isinstance(x, np.generic) or device_of(x) == CPU else f" on {device_of(x)}"
+    return f"{x.shape} {x.dtype}{where}"
 
 
 # Levels ------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """Random numbers: seeded generators, one for each device, whose state can be saved and restored.
 
-Same seed, same machine, same numbers. They are NumPy's (or CuPy's), not PyTorch's: equal seeds give other
-numbers than PyTorch does.
+Same seed, same machine, same numbers. They are NumPy's, or on a GPU Philox's (philox.py), not PyTorch's: equal seeds
+give other numbers than PyTorch does, and on a GPU other numbers than on the CPU.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from .device import current, on, xp
 from .device import device as Device
-from .device import library, xp
 from .dtype import get_default_dtype, kind
+from .philox import Philox
 from .tensor import Tensor, array_of
 
 DEFAULT_SEED = 0
@@ -24,7 +25,7 @@ class Generator:
     """A source of random numbers on one device."""
 
     def __init__(self, device: Any = "cpu"):
-        self.device = Device(device)
+        self.device = current(device)
         self.manual_seed(DEFAULT_SEED)
 
     def manual_seed(self, seed: int) -> Generator:
@@ -35,9 +36,7 @@ class Generator:
             # SFC64: the fastest of NumPy's generators that pass PractRand and BigCrush.
             self.numbers: Any = np.random.Generator(np.random.SFC64(np.random.SeedSequence(words)))
         else:
-            cupy = library(self.device)
-            self.numbers = cupy.random.Generator(cupy.random.Philox4x3210(words[0]))
-            self.seeds = np.random.default_rng(words)  # on the host, so that drawing a seed waits for nothing
+            self.numbers = Philox(self.device, self._seed)
         return self
 
     def initial_seed(self) -> int:
@@ -50,9 +49,10 @@ class Generator:
 
     def get_state(self) -> Tensor:
         """Everything the next number depends on, as a uint8 Tensor (JSON inside) that can be saved."""
-        if self.device.type != "cpu":
-            raise NotImplementedError("get_state: CuPy cannot save a generator's state; seed it anew with manual_seed")
-        state = {"seed": self._seed, "state": self.numbers.bit_generator.state}
+        if self.device.type == "cpu":
+            state: Any = {"seed": self._seed, "state": self.numbers.bit_generator.state}
+        else:
+            state = {"seed": self._seed, "offset": self.numbers.offset}
         text = json.dumps(state, default=lambda x: x.tolist())
         return Tensor._of(np.frombuffer(text.encode(), dtype=np.uint8).copy())
 
@@ -60,18 +60,25 @@ class Generator:
         """Go on from a state that `get_state` gave. Raises ValueError for anything else."""
         try:
             saved = json.loads(bytes(array_of(state)))
-            restored = saved["state"]
-            restored["state"]["state"] = np.array(restored["state"]["state"], dtype=np.uint64)
-            self.numbers.bit_generator.state = restored
-            self._seed = saved["seed"]
+            if self.device.type == "cpu":
+                restored = saved["state"]
+                restored["state"]["state"] = np.array(restored["state"]["state"], dtype=np.uint64)
+                self.numbers.bit_generator.state = restored
+                self._seed = saved["seed"]
+            else:
+                self._seed, offset = int(saved["seed"]), int(saved["offset"])
+                self.numbers = Philox(self.device, self._seed, offset)
         except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"set_state: this is not a state that get_state() gave ({error})") from None
+            raise ValueError(
+                f"set_state: this is not a state that get_state() of a generator on {self.device} gave ({error!r})"
+            ) from None
         return self
 
     def draw_seed(self) -> int:
         """A seed drawn from this generator, for something that has to draw the same numbers twice."""
-        source = self.numbers if self.device.type == "cpu" else self.seeds
-        return int(source.integers(0, 2**62))
+        if self.device.type == "cpu":
+            return int(self.numbers.integers(0, 2**62))
+        return self.numbers.draw_seed()
 
 
 _generators: dict[Device, Generator] = {}
@@ -80,10 +87,22 @@ _seed = DEFAULT_SEED  # what a generator starts from that is made later
 
 def default_generator(device: Any = None) -> Generator:
     """The generator that draws for a device when none is given."""
-    where = Device(device or "cpu")
+    where = current(device or "cpu")
     if where not in _generators:
         _generators[where] = Generator(where).manual_seed(_seed)
     return _generators[where]
+
+
+def source(generator: Generator | None, device: Any) -> Generator:
+    """The generator that draws on a device: the one given, or the default one. RuntimeError if it is of another."""
+    if generator is None:
+        return default_generator(device)
+    if generator.device != (where := current(device or "cpu")):
+        raise RuntimeError(
+            f"the generator draws on {generator.device}, but the numbers are wanted on {where}; "
+            f"use Generator({str(where)!r})"
+        )
+    return generator
 
 
 def manual_seed(seed: int) -> Generator:
@@ -116,7 +135,8 @@ def set_rng_state(state: Tensor) -> None:
 
 def keep_mask(shape: tuple[int, ...], p: float, generator: Generator) -> Any:
     """Booleans, each False with probability p: what dropout keeps."""
-    return generator.numbers.random(shape, dtype=np.float32) >= p
+    with on(generator.device):
+        return generator.numbers.random(shape, dtype=np.float32) >= p
 
 
 def place_kept(like: Any, p: float, seed: int) -> Any:
@@ -190,19 +210,21 @@ def _dtypes(dtype: Any) -> tuple[np.dtype, np.dtype]:
 def normal(shape: tuple[int, ...], mean: float, std: float, dtype: Any, generator: Generator) -> Any:
     """Normally distributed numbers, as an array."""
     dtype, wide = _dtypes(dtype)
-    x = generator.numbers.standard_normal(shape, dtype=wide)
-    x *= wide.type(std)
-    x += wide.type(mean)
-    return x.astype(dtype, copy=False)
+    with on(generator.device):
+        x = generator.numbers.standard_normal(shape, dtype=wide)
+        x *= wide.type(std)
+        x += wide.type(mean)
+        return x.astype(dtype, copy=False)
 
 
 def uniform(shape: tuple[int, ...], low: float, high: float, dtype: Any, generator: Generator) -> Any:
     """Numbers from [low, high), all equally likely, as an array."""
     dtype, wide = _dtypes(dtype)
-    x = generator.numbers.random(shape, dtype=wide)
-    x *= wide.type(high - low)
-    x += wide.type(low)
-    x = x.astype(dtype, copy=False)
-    if low < high:  # rounding may have made it `high`
-        xp(x).minimum(x, np.nextafter(dtype.type(high), dtype.type(low)), out=x)
-    return x
+    with on(generator.device) as library:
+        x = generator.numbers.random(shape, dtype=wide)
+        x *= wide.type(high - low)
+        x += wide.type(low)
+        x = x.astype(dtype, copy=False)
+        if low < high:  # rounding may have made it `high`
+            library.minimum(x, np.nextafter(dtype.type(high), dtype.type(low)), out=x)
+        return x

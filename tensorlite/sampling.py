@@ -8,13 +8,9 @@ import numpy as np
 
 from . import random
 from .creation import _as, _made, _size
-from .device import move, xp
+from .device import move, on, xp
 from .dtype import kind, scalar
 from .tensor import Tensor, array_of, attach
-
-
-def _source(generator: random.Generator | None, device: Any) -> random.Generator:
-    return generator or random.default_generator(device)
 
 
 def rand(
@@ -27,7 +23,7 @@ def rand(
 ) -> Tensor:
     """Uniform on [0, 1)."""
     shape = _size(numbers, size)
-    return _made(random.uniform(shape, 0, 1, dtype, _source(generator, device)), requires_grad)
+    return _made(random.uniform(shape, 0, 1, dtype, random.source(generator, device)), requires_grad)
 
 
 def randn(
@@ -40,7 +36,7 @@ def randn(
 ) -> Tensor:
     """Normal with mean 0 and variance 1."""
     shape = _size(numbers, size)
-    return _made(random.normal(shape, 0, 1, dtype, _source(generator, device)), requires_grad)
+    return _made(random.normal(shape, 0, 1, dtype, random.source(generator, device)), requires_grad)
 
 
 def randint(
@@ -66,8 +62,9 @@ def randint(
     dtype = np.dtype(dtype or np.int64)
     for bound in (low, high - 1):
         scalar(bound, dtype, "randint")
-    drawn = _source(generator, device).numbers.integers(low, high, _size((), size), dtype=np.int64)
-    return _made(drawn.astype(dtype, copy=False), requires_grad)
+    with on(device):
+        drawn = random.source(generator, device).numbers.integers(low, high, _size((), size), dtype=np.int64)
+        return _made(drawn.astype(dtype, copy=False), requires_grad)
 
 
 def randperm(
@@ -80,23 +77,25 @@ def randperm(
 ) -> Tensor:
     """The numbers 0 … n-1 in random order."""
     (n,) = _size((n,))
-    order = move(_source(generator, device).numbers.permutation(n), device or "cpu")
-    return _made(order.astype(dtype, copy=False), requires_grad)
+    order = move((generator or random.default_generator(device)).numbers.permutation(n), device or "cpu")
+    with on(device):
+        return _made(order.astype(dtype, copy=False), requires_grad)
 
 
 def bernoulli(input: Tensor, p: float | None = None, *, generator: Any = None) -> Tensor:
     """1 with the probability that stands in the place, or everywhere with probability p, else 0.
 
-    Raises RuntimeError for what is no probability.
+    Raises RuntimeError for what is no probability (on a GPU, which would have to be waited for, only for a number p).
     """
     x = array_of(input)
     chance = x if p is None else p
-    if not xp(chance).all((chance >= 0) & (chance <= 1)):
+    if xp(chance) is np and not np.all((chance >= 0) & (chance <= 1)):
         raise RuntimeError(f"bernoulli: probabilities lie between 0 and 1, not at {chance}")
     if p is None and kind(x.dtype) != "f":
         raise TypeError(f"bernoulli: {x.dtype} cannot hold probabilities; use bernoulli(x, p) or x.float()")
-    draws = _source(generator, input.device).numbers.random(x.shape, dtype=np.float64)
-    return Tensor._of((draws < chance).astype(x.dtype))
+    with on(input.device):
+        draws = random.source(generator, input.device).numbers.random(x.shape, dtype=np.float64)
+        return Tensor._of((draws < chance).astype(x.dtype))
 
 
 def normal(
@@ -110,14 +109,14 @@ def normal(
     generator: Any = None,
 ) -> Tensor:
     """Normally distributed numbers: of one mean and standard deviation, in a shape; or, each with its own, in the shape
-    of the Tensors mean and std. Raises RuntimeError for a negative standard deviation."""
+    of the Tensors mean and std. Raises RuntimeError for a negative standard deviation (not for one on a GPU)."""
     given = [x.detach() for x in (mean, std) if isinstance(x, Tensor)]
     if (size is None) == (not given):
         raise TypeError("normal: expected a Tensor of means or of standard deviations, or two numbers and a size")
-    if not xp(array_of(std)).all(array_of(std) >= 0):
+    if xp(array_of(std)) is np and not np.all(array_of(std) >= 0):
         raise RuntimeError("normal: a standard deviation is at least 0")
     if not given:
-        drawn = random.normal(_size((), size), mean, std, dtype, _source(generator, device))
+        drawn = random.normal(_size((), size), mean, std, dtype, random.source(generator, device))
         return _made(drawn, requires_grad)
     base = given[0] + given[-1]
     noise = randn(base.shape, dtype=base.dtype, device=base.device, generator=generator)
@@ -142,7 +141,7 @@ def multinomial(input: Tensor, num_samples: int, replacement: bool = False, *, g
         )
     if not replacement and num_samples > np.count_nonzero(weights, axis=-1).min():
         raise ValueError(f"multinomial: cannot draw {num_samples} different indices, fewer have a weight above 0")
-    numbers = _source(generator, "cpu").numbers
+    numbers = (generator or random.default_generator()).numbers
     if replacement or num_samples == 1:
         cumulative = np.cumsum(weights, axis=-1)
         draws = move(numbers.random((*weights.shape[:-1], num_samples)), "cpu") * cumulative[..., -1:]

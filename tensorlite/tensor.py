@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from .device import device, device_of, move
+from .device import device, device_of, move, on
 from .dtype import get_default_dtype, is_floating, kind
 
 if TYPE_CHECKING:
@@ -204,10 +204,13 @@ class Tensor:
         """The value of a Tensor with one element, as a Python number."""
         if self.array.size != 1:
             raise RuntimeError(f"item: the Tensor has {self.array.size} elements (shape {self.shape}), not one")
-        return self.array.item()
+        return self._on_cpu().item()
 
     def tolist(self) -> Any:
-        return self.array.tolist()
+        return self._on_cpu().tolist()
+
+    def _on_cpu(self) -> np.ndarray:
+        return self.array if type(self.array) is np.ndarray else move(self.array, "cpu")
 
     def __float__(self) -> float:
         return float(self.item())
@@ -220,14 +223,14 @@ class Tensor:
             raise TypeError(
                 f"only integer Tensors of one element can be an index, not {self.dtype} of shape {self.shape}"
             )
-        return self.array.item()
+        return self._on_cpu().item()
 
     def __bool__(self) -> bool:
         if self.array.size != 1:
             raise RuntimeError(
                 f"the truth of a Tensor with {self.array.size} elements is ambiguous; use .any() or .all()"
             )
-        return bool(self.array.item())
+        return bool(self._on_cpu().item())
 
     def __contains__(self, element: Any) -> bool:
         """Whether an element equals `element`, which may also be a Tensor that broadcasts."""
@@ -261,10 +264,11 @@ class Tensor:
         if self.node is not None:
             raise RuntimeError("deepcopy: only leaf Tensors can be copied with their gradient; use .detach().clone()")
         twin = _new(type(self))
-        twin.array = self.array.copy()
-        twin._requires_grad = self._requires_grad
-        if self.grad is not None:
-            twin.grad = Tensor._of(self.grad.array.copy())
+        with on(self.device):
+            twin.array = self.array.copy()
+            twin._requires_grad = self._requires_grad
+            if self.grad is not None:
+                twin.grad = Tensor._of(self.grad.array.copy())
         memo[id(self)] = twin
         return twin
 
@@ -344,6 +348,13 @@ def share(view: Tensor, source: Tensor) -> Tensor:
     return view
 
 
+def writable(array: Any) -> bool:
+    """Whether an array may be written: NumPy protects some, and in what was broadcast elements share places."""
+    if isinstance(array, np.ndarray):
+        return array.flags.writeable
+    return all(step or n < 2 for step, n in zip(array.strides, array.shape, strict=True))  # CuPy's arrays do not tell
+
+
 def written(x: Tensor) -> Tensor:
     """Note that `x.array` was written in place."""
     if x.version is None:
@@ -361,13 +372,16 @@ def _as_array(data: Any, dtype: Any, where: Any) -> Any:
         raise TypeError(f"tensor: cannot make numbers of {type(data).__name__} {str(data)[:60]!r}")
     if dtype is None and array.dtype == np.float64 and not _float64(data):
         dtype = get_default_dtype()
-    array = array.astype(dtype or array.dtype, copy=array is data)
+    with on(device_of(array)):
+        array = array.astype(dtype or array.dtype, copy=array is data)
     return array if where is None else move(array, where)
 
 
 def _plain(data: Any) -> Any:
-    """Nested lists with the Tensors inside them turned into arrays."""
-    return [_plain(x) for x in data] if isinstance(data, (list, tuple)) else array_of(data)
+    """Nested lists with the Tensors inside them turned into arrays of the CPU."""
+    if isinstance(data, (list, tuple)):
+        return [_plain(x) for x in data]
+    return data._on_cpu() if isinstance(data, Tensor) else data
 
 
 def _float64(data: Any) -> bool:

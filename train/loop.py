@@ -65,10 +65,10 @@ class Task:
 
 @dataclass
 class Gathered:
-    """What the micro-batches of a step have given so far, beside their gradients."""
+    """What the micro-batches of a step have given so far, beside their gradients. The loss may still be on a GPU."""
 
     micro: int = 0
-    loss: float = 0.0
+    loss: Any = 0.0
     tokens: int = 0
     seconds: float = 0.0
 
@@ -99,6 +99,9 @@ class Loop:
         }
         self.saver = Saver(run.path, self.model, task.write, recipe.keep)
         self.step = 0
+        # A GPU is not waited for within a step: what it found is read when it is told, unless a step depends on it.
+        self.at_once = tl.device(recipe.device).type == "cpu" or recipe.skip_outliers is not None
+        self.unread: list[tuple[int, Gathered, Any]] = []  # of steps that are done: number, loss, norm of the gradient
         self.gathered = Gathered()  # of the step that has begun
         self.begun: tuple[list[Batch], Any] = ([], None)  # its micro-batches, and the generator before them
         self.seconds = 0.0  # spent training, also before it was resumed
@@ -117,7 +120,7 @@ class Loop:
             )
         for name, part in self.parts.items():
             part.load_state_dict(state[name])
-        tl.set_rng_state(state["generator"])  # here, after the model was made, which draws too
+        self._set_generators(state["generator"], state.get("cuda_generator"))  # here: making the model draws too
         self.step, self.seconds, self.gathered = state["step"], state["seconds"], Gathered(**state["gathered"])
         for parameter, gradient in zip(self.model.parameters(), state["gradients"]):
             parameter.grad = None if gradient is None else gradient.to(parameter.device)
@@ -161,8 +164,11 @@ class Loop:
             done = self._step(batches, stopping)
             if done is None:
                 break
-            numbers = {**self._numbers(*done), "lr": lr}
+            self.unread.append(done)
             bar.update(1)
+            if not self._to_be_read():
+                continue
+            numbers = {**self._read(), "lr": lr}
             bar.set_postfix_str(self._words(numbers), refresh=False)
             if self.step == self.steps or self._checkpoint_due():
                 self._save()  # before the evaluation, which may take long and may fail
@@ -170,6 +176,14 @@ class Loop:
                 self._evaluate(bar, numbers)
             elif self._due(self.recipe.log_every):
                 self._log(numbers)
+
+    def _to_be_read(self) -> bool:
+        return (
+            self.at_once
+            or self._due(self.recipe.log_every)
+            or self._due(self.recipe.eval_every)
+            or self._checkpoint_due()
+        )
 
     def _due(self, every: int) -> bool:
         return self.step % every == 0 or self.step == self.steps
@@ -180,18 +194,18 @@ class Loop:
 
     # A step ---------------------------------------------------------------------------------------------
 
-    def _step(self, batches: Iterator[Batch], stopping: Callable[[], bool]) -> tuple[Gathered, float] | None:
-        """One step of the optimiser: what its micro-batches gave, and the norm of the gradient before clipping. None
-        if it was stopped between two micro-batches."""
+    def _step(self, batches: Iterator[Batch], stopping: Callable[[], bool]) -> tuple[int, Gathered, Any] | None:
+        """One step of the optimiser: its number, what its micro-batches gave, and the norm of the gradient before
+        clipping. None if it was stopped between two micro-batches."""
         g = self.gathered
-        self.begun = ([], tl.get_rng_state())
+        self.begun = ([], self._generators())
         while g.micro < self.recipe.accumulation:
             if g.micro and stopping():
                 return None
             start = time.perf_counter()
             batch = next(batches)
             self.begun[0].append(batch)
-            g.loss += self._backward(batch).item()
+            g.loss += self._number(self._backward(batch))
             g.tokens += self.task.count(batch)
             g.micro += 1
             g.seconds += (spent := time.perf_counter() - start)
@@ -202,7 +216,7 @@ class Loop:
         self.seconds += spent
         self.step += 1
         self.gathered = Gathered()
-        return g, norm
+        return self.step, g, norm
 
     def _backward(self, batch: Batch) -> tl.Tensor:
         """Add a micro-batch's part to the gradient of the step, and return its part of the loss."""
@@ -211,16 +225,23 @@ class Loop:
         self.precision.scaler.scale(loss).backward()
         return loss
 
-    def _update(self, loss: float) -> float:
+    def _number(self, x: tl.Tensor) -> Any:
+        """The number in a Tensor; the Tensor itself where nobody must wait for it."""
+        return x.item() if self.at_once else x.detach()
+
+    def _update(self, loss: Any) -> Any:
         """Move the weights, unless the step is an outlier or its gradient overflowed. Returns the gradient's norm."""
         clip = self.recipe.clip if self.recipe.clip is not None else math.inf
         scaler = self.precision.scaler
         scaler.unscale_(self.optimizer)
-        norm = clip_grad_norm_(self.model.parameters(), clip).item()
-        for what, number in (("loss", loss), ("norm of the gradient", norm)):
-            if not math.isfinite(number) and not (what != "loss" and self.precision.overflowed()):
-                self._explain(what, number)
-        if math.isfinite(norm) and (wrong := self.outliers.look(loss=loss, gradient_norm=norm)):
+        norm = self._number(clip_grad_norm_(self.model.parameters(), clip))
+        wrong = None
+        if self.at_once:
+            if (what := _not_finite(loss, norm)) is None:
+                wrong = self.outliers.look(loss=loss, gradient_norm=norm)
+            elif not self._overflowed(loss):
+                self._explain(what)
+        if wrong:
             print(f"\nstep {self.step + 1:,} is skipped: {wrong}", file=sys.stderr)
         else:
             scaler.step(self.optimizer)
@@ -229,22 +250,59 @@ class Loop:
         self.scheduler.step()
         return norm
 
-    def _explain(self, what: str, number: float) -> None:
-        """Raise the UsageError that says where `number` came from."""
-        batches, generator = self.begun
+    def _overflowed(self, loss: float) -> bool:
+        """Whether a gradient that is not finite is one that the scaler has skipped."""
+        return math.isfinite(loss) and self.precision.overflowed()
+
+    def _explain(self, what: str) -> None:
+        """Raise the UsageError that says where what is not finite came from."""
+        batches, generators = self.begun
 
         def again() -> None:
             self.optimizer.zero_grad()
-            tl.set_rng_state(generator)
+            self._set_generators(*generators)
             for batch in batches:
                 self._backward(batch)
 
-        where = diagnose(self.model, again)
+        self._give_up(f"the {what} at step {self.step + 1}: {diagnose(self.model, again)}")
+
+    def _give_up(self, why: str) -> None:
         self.saver.wait()
-        raise UsageError(
-            f"the {what} became {number} at step {self.step + 1}: {where}; lower --lr, or lengthen --warmup "
-            f"({self.saver.last()})"
-        )
+        raise UsageError(f"{why}; lower --lr, or lengthen --warmup ({self.saver.last()})")
+
+    def _read(self) -> dict[str, float]:
+        """The numbers of the last step, and the speed of all since the last reading. Waits for the GPU to compute them.
+
+        Raises UsageError if those of a step are not finite.
+        """
+        start = time.perf_counter()
+        read = [(step, float(g.loss), float(norm)) for step, g, norm in self.unread]
+        seconds = 0.0 if self.at_once else time.perf_counter() - start
+        self.seconds += seconds
+        tokens = sum(g.tokens for _, g, _ in self.unread)
+        seconds += sum(g.seconds for _, g, _ in self.unread)
+        self.unread = []
+        for step, loss, norm in read:
+            if (what := _not_finite(loss, norm)) and not self._overflowed(loss):
+                self._give_up(
+                    f"the {what} at step {step}, as was read after step {self.step}; with --log-every 1 the op and the "
+                    "module are found"
+                )
+        _, loss, norm = read[-1]
+        numbers = {"train_loss": loss, "grad_norm": norm, "tokens_per_second": tokens / seconds}
+        if self.peak and self.task.flops_per_token:
+            numbers["share_of_peak"] = numbers["tokens_per_second"] * self.task.flops_per_token / self.peak
+        return numbers
+
+    def _generators(self) -> tuple[tl.Tensor, tl.Tensor | None]:
+        """The states of the CPU's generator and, where the model is on one, of the GPU's."""
+        on_gpu = tl.device(self.recipe.device).type == "cuda"
+        return tl.get_rng_state(), tl.cuda.get_rng_state(self.recipe.device) if on_gpu else None
+
+    def _set_generators(self, cpu: tl.Tensor, cuda: tl.Tensor | None) -> None:
+        tl.set_rng_state(cpu)
+        if cuda is not None and tl.device(self.recipe.device).type == "cuda":
+            tl.cuda.set_rng_state(cuda, self.recipe.device)
 
     def _batches(self) -> Iterator[Batch]:
         while True:
@@ -259,13 +317,18 @@ class Loop:
         """Begin to write what there is now, unless it was saved before."""
         if self._position() == self.saved:
             return
+        if self.unread:
+            self._read()  # what is not finite is not saved
+        self.gathered.loss = float(self.gathered.loss)
+        cpu, cuda = self._generators()
         try:
             self.run.restore()
         except OSError as error:
             print(f"\n{self.run.path} is gone and cannot be made: {error.strerror}", file=sys.stderr)
         state = {
             **{name: part.state_dict() for name, part in self.parts.items()},
-            "generator": tl.get_rng_state(),
+            "generator": cpu,
+            "cuda_generator": cuda,
             "gathered": asdict(self.gathered),
             "gradients": [p.grad for p in self.model.parameters()] if self.gathered.micro else [],
             "step": self.step,
@@ -299,13 +362,6 @@ class Loop:
 
     # Telling --------------------------------------------------------------------------------------------
 
-    def _numbers(self, g: Gathered, norm: float) -> dict[str, float]:
-        speed = g.tokens / g.seconds
-        numbers = {"train_loss": g.loss, "grad_norm": norm, "tokens_per_second": speed}
-        if self.peak and self.task.flops_per_token:
-            numbers["share_of_peak"] = speed * self.task.flops_per_token / self.peak
-        return numbers
-
     def _words(self, numbers: dict[str, float]) -> str:
         words = f"loss {numbers['train_loss']:.3f}, {numbers['tokens_per_second']:,.0f} tokens/s"
         if "share_of_peak" in numbers:
@@ -328,6 +384,14 @@ class Loop:
         words = ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in results.items())
         bar.write(f"step {self.step:>6,}/{self.steps:,}: {words}", file=sys.stdout)
         sys.stdout.flush()
+
+
+def _not_finite(loss: float, norm: float) -> str | None:
+    """Which of the two is not, in words."""
+    for what, number in (("loss", loss), ("norm of the gradient", norm)):
+        if not math.isfinite(number):
+            return f"{what} became {number}"
+    return None
 
 
 def _schedule(recipe: Recipe, steps: int) -> Schedule:

@@ -22,7 +22,7 @@ class Precision:
     def __init__(self, name: str, device: str):
         self.half = HALF.get(name)
         try:
-            self.autocast = tl.autocast(device, self.half, enabled=self.half is not None)
+            self.autocast = tl.autocast(tl.device(device).type, self.half, enabled=self.half is not None)
         except RuntimeError as error:
             raise UsageError(f"--precision {name}: {error}") from None
         self.scaler = tl.amp.GradScaler(device, enabled=name == "fp16")

@@ -88,6 +88,7 @@ def train(config: Config, corpus: Corpus, model: GPT, out: Run, state: dict[str,
         drop_last=True,
         collate_fn=tuple,  # Windows gives whole batches
         generator=tl.Generator().manual_seed(config.seed),
+        pin_memory=tl.device(config.device).type == "cuda",
     )
 
     def evaluate(step: int, last: bool) -> dict[str, float]:
@@ -99,7 +100,7 @@ def train(config: Config, corpus: Corpus, model: GPT, out: Run, state: dict[str,
     task = Task(
         model,
         loader,
-        loss=lambda batch: model.loss(*(ids.to(config.device) for ids in batch)),
+        loss=lambda batch: model.loss(*(ids.to(config.device, non_blocking=True) for ids in batch)),
         count=lambda batch: batch[0].numel(),
         evaluate=evaluate,
         write=lambda model, folder: save_model(model, folder / "model.safetensors"),

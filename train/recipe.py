@@ -53,7 +53,7 @@ class Recipe:
     )
     measure_peak: bool = option(True, "measure the machine's peak at the start, to say what share of it training takes")
     seed: int = option(1337, "where all random numbers come from")
-    device: Literal["cpu", "cuda"] = option("cpu", "where the model is")
+    device: str = option("cpu", "where to train: cpu, cuda or cuda:N")
     precision: Literal["fp32", "tf32", "bf16", "fp16"] = option(
         "fp32", "numbers of the products; weights are float32 in each"
     )
@@ -151,6 +151,6 @@ def check_device(name: str, precision: str) -> None:
     """UsageError if this machine has no such device, or not these numbers, before anything is written."""
     try:
         tl.zeros(1, device=name)
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         raise UsageError(f"--{error}") from None
     check_precision(precision, name)

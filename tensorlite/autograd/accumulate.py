@@ -13,7 +13,7 @@ import numpy as np
 from ..device import xp
 from ..dtype import widened
 from ..node import SCALARS, Node, overlap
-from ..tensor import Tensor, array_of, written
+from ..tensor import Tensor, array_of, writable, written
 
 
 class Sum:
@@ -88,7 +88,7 @@ def ours_alone(gradient: Any, i: int, contributions: Sequence[Any], g: Any, node
 
     retain  whether the node keeps what it kept; if not, its residuals are nobody's from now on
     """
-    if not getattr(gradient.flags, "writeable", True):  # CuPy's arrays always are
+    if not writable(gradient):
         return False
     kept = [x for k, x in enumerate(node.kept or ()) if retain or k not in node.plan.residuals]
     others = [g, *kept, *(c for k, c in enumerate(contributions) if k != i)]

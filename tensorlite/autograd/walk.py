@@ -15,12 +15,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from sys import modules
 from typing import Any
 
 import numpy as np
 
 from .. import mode
-from ..device import xp
+from ..device import follow, on, wandering
 from ..mode import set_grad_enabled
 from ..node import Node
 from ..tensor import Tensor, array_of, attach
@@ -50,39 +51,44 @@ def _walk(
     arrived: dict[Any, list[Sum]] = {}  # place -> per output of it, the gradient so far
     for y, seed in zip(outputs, seeds, strict=True):
         arrive(arrived, y.node or y, y.index, seed)
-    for place in order:
-        sums = arrived.pop(place, None)
-        if sums is None:
-            continue
-        if place.hooks:
-            call_hooks(place, sums)
-        if captured:
-            for i, total in enumerate(sums):
-                if (place, i) in captured:
-                    captured[place, i] = total.value
-        if isinstance(place, Tensor):
-            if targets is None:
-                deposit(place, sums[0])
-            continue
-        parents = place.parents
-        if targets is not None:
-            parents = [p if p in needed else None for p in parents]
-            if all(parent is None for parent in parents):
+    with wandering():
+        for place in order:
+            sums = arrived.pop(place, None)
+            if sums is None:
                 continue
-        g = fill(sums, place.outputs, graph) if place.op.several else sums[0].value
-        for hook in mode.hooks:
-            hook.before_backward(place, g)
-        contributions = gradients_with_graph(place, g) if graph else place.gradients(g)
-        for hook in mode.hooks:
-            hook.after_backward(place, g, contributions)
-        for i, parent in enumerate(parents):
-            if parent is not None and contributions[i] is not None:
-                fitted = fit(contributions[i], place, i)
-                hidden = isinstance(parent, Tensor) and not graph and not mode.hooks  # a hook may have put it somewhere
-                ours = hidden and ours_alone(fitted, i, contributions, g, place, retain)
-                arrive(arrived, parent, place.indices[i], fitted, ours)
-        if not retain:
-            place.free()
+            if "cupy" in modules:
+                follow(array_of(next(total.value for total in sums if total.value is not None)))
+            if place.hooks:
+                call_hooks(place, sums)
+            if captured:
+                for i, total in enumerate(sums):
+                    if (place, i) in captured:
+                        captured[place, i] = total.value
+            if isinstance(place, Tensor):
+                if targets is None:
+                    deposit(place, sums[0])
+                continue
+            parents = place.parents
+            if targets is not None:
+                parents = [p if p in needed else None for p in parents]
+                if all(parent is None for parent in parents):
+                    continue
+            g = fill(sums, place.outputs, graph) if place.op.several else sums[0].value
+            for hook in mode.hooks:
+                hook.before_backward(place, g)
+            contributions = gradients_with_graph(place, g) if graph else place.gradients(g)
+            for hook in mode.hooks:
+                hook.after_backward(place, g, contributions)
+            for i, parent in enumerate(parents):
+                if parent is not None and contributions[i] is not None:
+                    fitted = fit(contributions[i], place, i)
+                    hidden = (
+                        isinstance(parent, Tensor) and not graph and not mode.hooks
+                    )  # a hook may have put it somewhere
+                    ours = hidden and ours_alone(fitted, i, contributions, g, place, retain)
+                    arrive(arrived, parent, place.indices[i], fitted, ours)
+            if not retain:
+                place.free()
     return [captured[x.node or x, x.index] for x in targets or ()]
 
 
@@ -151,13 +157,19 @@ def _seed(y: Tensor, gradient: Any, caller: str) -> Any:
                 f"{caller}: only a Tensor with one element has a gradient by itself, and this one has shape {y.shape}; "
                 "reduce it first, .sum() say, or give the gradient that flows into it"
             )
-        return xp(y.array).ones_like(y.array)
+        with on(y.device) as library:
+            return library.ones_like(y.array)
     array = array_of(gradient)
-    if np.shape(array) != y.shape:
+    shape = array.shape if hasattr(array, "shape") else np.shape(array)
+    if shape != y.shape:
+        raise RuntimeError(f"{caller}: the gradient given has shape {shape}; expected that of the Tensor, {y.shape}")
+    if isinstance(gradient, Tensor) and gradient.device != y.device:
         raise RuntimeError(
-            f"{caller}: the gradient given has shape {np.shape(array)}; expected that of the Tensor, {y.shape}"
+            f"{caller}: the gradient given lies on {gradient.device} and the Tensor on {y.device}; move it with "
+            f".to({str(y.device)!r})"
         )
-    return xp(y.array).asarray(array, dtype=y.dtype)
+    with on(y.device) as library:
+        return library.asarray(array, dtype=y.dtype)
 
 
 def backward(
@@ -237,7 +249,8 @@ def grad(
         found = _walk(outputs, seeds, inputs, create_graph if retain_graph is None else retain_graph, create_graph)
     for i, (x, g) in enumerate(zip(inputs, found, strict=True)):
         if g is None and materialize_grads:
-            found[i] = xp(x.array).zeros_like(x.array)
+            with on(x.device) as library:
+                found[i] = library.zeros_like(x.array)
         elif g is None and not allow_unused:
             raise RuntimeError(
                 f"grad: no output depends on input {i} (shape {x.shape}); allow_unused=True gives None for it"

@@ -1,6 +1,7 @@
 """Check every op on its samples: python -m tensorlite.check
 
-Prints a line per op and a total. The exit code is 1 if something is wrong, 2 for a command line that cannot be obeyed.
+Prints a line per op and a total. With --device cuda the ops run there, and are held against the CPU's.
+The exit code is 1 if something is wrong, 2 for a command line that cannot be obeyed.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
+from ..creation import tensor
 from ..op import OPS
+from .on_device import TOLERANCE, compare
 from .page import page
 from .report import DEFINITION, as_json, table, total
 from .run import load, run
@@ -27,6 +30,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--import", dest="imports", action="append", default=[], metavar="MODULE", help="the same")
     parser.add_argument(
         "--op", dest="ops", action="append", default=[], metavar="NAME", help="check this op only; may be repeated"
+    )
+    parser.add_argument(
+        "--device", default="cpu", metavar="NAME", help="compare the ops on this device, cuda say, with the CPU instead"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything that was found as JSON")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write it as one page for a browser")
@@ -47,6 +53,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not path.parent.is_dir():
             parser.exit(2, f"tensorlite.check: there is no folder {path.parent} for {path.name}\n")
 
+    if options.device != "cpu":
+        if options.json or options.html:
+            parser.exit(
+                2, "tensorlite.check: --json and --html are for the CPU, where gradients are held against slopes\n"
+            )
+        try:
+            tensor(0.0, device=options.device)
+        except (RuntimeError, ValueError) as error:
+            parser.exit(2, f"tensorlite.check: --{error}\n")
+        return _on_device(options.ops or list(OPS), options.device)
     result = run(options.ops or list(OPS), _bar if sys.stderr.isatty() else iter)
     print(table(result, shutil.get_terminal_size().columns))
     for entry in result.wrong:
@@ -57,6 +73,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.html:
         options.html.write_text(page(result), encoding="utf-8")
     return 1 if result.wrong else 0
+
+
+def _on_device(names: Sequence[str], device: str) -> int:
+    """A line for each op and dtype with its largest errors, and a line for each mistake."""
+    print(f"{'op':<24}{'dtype':<9}{'samples':>8}  {'values':>9}{'gradient':>10}{'second':>9}   off from the CPU")
+    wrong = []
+    for name in _bar(names) if sys.stderr.isatty() else names:
+        for dtype in TOLERANCE:
+            found = list(compare([name], device, [dtype]))
+            wrong += [c for c in found if not c.ok]
+            if found:
+                worst = [max(getattr(c, part) for c in found) for part in ("values", "gradients", "second")]
+                errors = "".join(f"{error:>{width}.1e}" for error, width in zip(worst, (9, 10, 9), strict=True))
+                print(f"{name:<24}{dtype:<9}{len(found):>8}  {errors}   {'' if all(c.ok for c in found) else 'WRONG'}")
+    for c in wrong:
+        print(f"\n{c.op}, sample {c.number}, {c.level}, {c.dtype}: {c.problem or 'too far from what the CPU computes'}")
+    print(f"\n{len(names)} ops on {device}, {len(wrong)} samples wrong")
+    return 1 if wrong else 0
 
 
 def _bar(names: Sequence[str]) -> Sequence[str]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..autograd import grad
 from ..creation import from_numpy
+from ..dtype import is_floating
 from ..op import level, using
 from ..tensor import Tensor, array_of
 
@@ -36,7 +37,7 @@ def outputs(f: Function, inputs: Sequence[Any]) -> tuple[Any, ...]:
 
 def differentiable(ys: Sequence[Any]) -> list[Any]:
     """The Tensors among the outputs that can have a gradient (an index or a truth has none)."""
-    return [y for y in ys if isinstance(y, Tensor) and y.dtype.kind in "fc"]
+    return [y for y in ys if isinstance(y, Tensor) and is_floating(y.dtype)]
 
 
 class First:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..creation import from_numpy
+from ..cuda import is_available
 from ..ops.joining import stack
 from ..random import Generator, default_generator
 from ..tensor import Tensor
@@ -58,6 +59,16 @@ def default_collate(batch: Sequence[Any]) -> Any:
     raise TypeError(f"default_collate: cannot batch {type(first).__name__}; pass a collate_fn that can")
 
 
+def pin(batch: Any) -> Any:
+    """A batch with its Tensors in page-locked memory. What has a pin_memory() does it itself, as in PyTorch."""
+    if isinstance(batch, Mapping):
+        return {key: pin(x) for key, x in batch.items()}
+    if isinstance(batch, (tuple, list)):
+        parts = [pin(x) for x in batch]
+        return type(batch)(*parts) if hasattr(batch, "_fields") else type(batch)(parts)
+    return batch.pin_memory() if hasattr(batch, "pin_memory") else batch
+
+
 class DataLoader:
     """Batches of a data set, anew in each epoch (each `for` loop over the loader).
 
@@ -73,8 +84,10 @@ class DataLoader:
     worker_init_fn   called as worker_init_fn(0) in that thread before it begins
     generator        for shuffle; by default its own, seeded from the default generator when the loader is made
 
-    pin_memory, timeout, multiprocessing_context and persistent_workers are taken and do nothing, as there are no
-    processes.
+    pin_memory       hand out Tensors in page-locked memory, from which `.to("cuda", non_blocking=True)` copies while
+                     the program goes on; without a GPU it does nothing, as in PyTorch
+
+    timeout, multiprocessing_context and persistent_workers are taken and do nothing, as there are no processes.
 
     `state_dict()` between two batches, and `load_state_dict` into another loader with the same arguments,
     give exactly the batches that were to come.
@@ -121,6 +134,7 @@ class DataLoader:
         self.worker_init_fn = worker_init_fn
         self.generator = generator or Generator().manual_seed(default_generator().draw_seed())
         self.prefetch_factor = prefetch_factor
+        self.pin_memory = pin_memory
         if iterable:
             sampler = dataset  # what comes are the samples themselves
         elif sampler is None:
@@ -168,6 +182,10 @@ class DataLoader:
             thread.shutdown(cancel_futures=True)
 
     def _fetch(self, indices: Any) -> Any:
+        batch = self._collated(indices)
+        return pin(batch) if self.pin_memory and is_available() else batch
+
+    def _collated(self, indices: Any) -> Any:
         if isinstance(self.dataset, IterableDataset):
             return self.collate_fn(indices)
         if self.batch_sampler is None:

@@ -160,5 +160,7 @@ def summed(shape: tuple[int, ...], target: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def numbers(array: Any) -> Any:
-    """An array on the CPU."""
-    return move(array, "cpu") if hasattr(array, "shape") else array
+    """An array on the CPU; of a tuple or list, each that is in it."""
+    if isinstance(array, (tuple, list)):
+        return type(array)([numbers(x) for x in array])
+    return move(array, "cpu") if hasattr(array, "shape") and not isinstance(array, Value) else array

@@ -176,6 +176,17 @@ class Recorder(Hook):
             if x.tensor is not None:
                 self._at.setdefault(self._key(x.tensor), x)
 
+    def _fetch(self) -> None:
+        for x in self.values:
+            x.array, x.seed = numbers(x.array), numbers(x.seed)
+        for step in self.steps:
+            step.raw, step.result = numbers(step.raw), numbers(step.result)
+        for visit in self.visits:
+            visit.gradient = numbers(visit.gradient)
+        for call in self.calls:
+            call.inputs, call.kept = numbers(call.inputs), numbers(call.kept)
+            call.attributes = {name: numbers(x) for name, x in call.attributes.items()}
+
     # A graph that was made before the recording --------------------------------------------------------
 
     def _recall(self, node: Node) -> Call:
@@ -216,7 +227,10 @@ class Recorder(Hook):
         return self._at[node, index]
 
     def finish(self) -> None:
-        """Put what was recalled before what was recorded, in an order in which it can have run."""
+        """Put what was recalled before what was recorded, in an order in which it can have run; and what lies on a GPU
+        on the CPU, where it is looked at."""
+        if "cupy" in sys.modules:
+            self._fetch()
         turn = {visit.call: i for i, visit in enumerate(self.visits)}
         self._recalled.sort(key=lambda call: -turn.get(call, len(turn)))
         self.calls = [*self._recalled, *(call for call in self.calls if call.number >= 0)]

@@ -226,7 +226,7 @@ class Module(Hooked):
             raise TypeError(f"to: a module's numbers are floating; it cannot be turned into {dtype or args}")
 
         def convert(x: Tensor) -> Tensor:
-            moved = x.to(*args, dtype=dtype, device=device)
+            moved = x.to(*args, dtype=dtype, device=device, non_blocking=non_blocking)
             return moved if is_floating(x.dtype) else x.to(moved.device)
 
         for member in (*self.parameters(), *self.buffers()):
@@ -257,7 +257,7 @@ class Module(Hooked):
         return self.to("cpu")
 
     def cuda(self, device: Any = None) -> Self:
-        return self.to(f"cuda:{device or 0}" if device is None or isinstance(device, int) else device)
+        return self.to(f"cuda:{device}" if isinstance(device, int) else device or "cuda")
 
     # Its state -------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..device import on
 from ..tensor import Tensor, array_of, share, written
 
 
@@ -27,9 +28,9 @@ def load(
     unexpected = [name for name in state_dict if name not in own]
     found = {name: state_dict[name] for name in own if name in state_dict}
     shapes = [
-        f"{name}: {np.shape(array_of(x))} in the state_dict, {own[name].shape} in the module"
+        f"{name}: {x.shape if hasattr(x, 'shape') else np.shape(x)} in the state_dict, {own[name].shape} in the module"
         for name, x in found.items()
-        if np.shape(array_of(x)) != own[name].shape
+        if (x.shape if hasattr(x, "shape") else np.shape(x)) != own[name].shape
     ]
     problems = {"of another shape": shapes}
     if strict:
@@ -45,5 +46,6 @@ def load(
             mine.array = theirs.array
             share(mine, theirs)
         else:
-            mine.array[...] = Tensor._of(array_of(x)).to(mine.device).array
+            with on(mine.device):
+                mine.array[...] = Tensor._of(array_of(x)).to(mine.device).array
     return IncompatibleKeys(missing, unexpected)

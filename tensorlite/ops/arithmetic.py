@@ -19,7 +19,7 @@ multiply  = Mixed("multiply",   lambda a, b: a * b,   da=lambda g, b: g * b,    
 _divide   = Analytic("divide",  lambda a, b: a / b,   da=lambda g, b: g / b,           db=lambda g, y, b: -g * y / b)
 power     = Mixed("pow",        lambda a, b: _power(a, b),
                                 da=lambda g, a, b: _power_da(g, a, b),                 db=lambda g, y, a, b: _power_db(g, y, a, b))
-logaddexp = Analytic("logaddexp", lambda a, b: xp(a).logaddexp(a, b),
+logaddexp = Analytic("logaddexp", lambda a, b: xp(a, b).logaddexp(a, b),
                                 da=lambda g, a, b: g * sigmoid(a - b),                 db=lambda g, a, b: g * sigmoid(b - a))
 
 # a = floor(a / b) b + remainder = trunc(a / b) b + fmod: the remainder has the sign of b, fmod that of a.
@@ -27,18 +27,18 @@ floor_divide = Mixed("floor_divide", lambda a, b: a // _divisor(a, b),
                                 da=lambda g: g * 0,                                    db=lambda g: g * 0)
 remainder = Mixed("remainder",  lambda a, b: a % _divisor(a, b),
                                 da=lambda g: g,                                        db=lambda g, a, b: -g * floor_divide(a, b))
-fmod      = Mixed("fmod",       lambda a, b: xp(a).fmod(a, _divisor(a, b)),
+fmod      = Mixed("fmod",       lambda a, b: xp(a, b).fmod(a, _divisor(a, b)),
                                 da=lambda g: g,                                        db=lambda g, a, b: -g * trunc(a / b))
 
 # Where two values are equal the larger (smaller) is both of them, and each gets half of the gradient.
-maximum   = Mixed("maximum",    lambda a, b: xp(a).maximum(a, b),
+maximum   = Mixed("maximum",    lambda a, b: xp(a, b).maximum(a, b),
                                 da=lambda g, a, b: _if_larger(g, a, b),                db=lambda g, a, b: _if_larger(g, b, a))
-minimum   = Mixed("minimum",    lambda a, b: xp(a).minimum(a, b),
+minimum   = Mixed("minimum",    lambda a, b: xp(a, b).minimum(a, b),
                                 da=lambda g, a, b: _if_larger(g, b, a),                db=lambda g, a, b: _if_larger(g, a, b))
 # A bound is no operand: where x equals it, x gets the whole gradient.
-clamp_min = Mixed("clamp_min",  lambda x, min: xp(x).maximum(x, min),
+clamp_min = Mixed("clamp_min",  lambda x, min: xp(x, min).maximum(x, min),
                                 dx=lambda g, x, min: masked(g, ge(x, min)),            dmin=lambda g, x, min: masked(g, lt(x, min)))
-clamp_max = Mixed("clamp_max",  lambda x, max: xp(x).minimum(x, max),
+clamp_max = Mixed("clamp_max",  lambda x, max: xp(x, max).minimum(x, max),
                                 dx=lambda g, x, max: masked(g, le(x, max)),            dmax=lambda g, x, max: masked(g, gt(x, max)))
 choose    = Mixed("where",      lambda condition, a, b: xp(condition).where(condition, a, b),
                                 da=lambda g, condition: masked(g, condition),          db=lambda g, condition: masked(g, logical_not(condition)),
@@ -54,9 +54,9 @@ bitwise_and = Mixed("bitwise_and", lambda a, b: a & b)
 bitwise_or  = Mixed("bitwise_or",  lambda a, b: a | b)
 bitwise_xor = Mixed("bitwise_xor", lambda a, b: a ^ b)
 bitwise_not = Mixed("bitwise_not", lambda x: ~x)
-logical_and = Op("logical_and",    lambda a, b: xp(a).logical_and(a, b))
-logical_or  = Op("logical_or",     lambda a, b: xp(a).logical_or(a, b))
-logical_xor = Op("logical_xor",    lambda a, b: xp(a).logical_xor(a, b))
+logical_and = Op("logical_and",    lambda a, b: xp(a, b).logical_and(a, b))
+logical_or  = Op("logical_or",     lambda a, b: xp(a, b).logical_or(a, b))
+logical_xor = Op("logical_xor",    lambda a, b: xp(a, b).logical_xor(a, b))
 logical_not = Op("logical_not",    lambda x: xp(x).logical_not(x))
 # fmt: on
 

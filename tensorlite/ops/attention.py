@@ -28,7 +28,7 @@ def _scores(q: Any, k: Any, mask: Any, is_causal: bool, scale: float) -> Any:
     scores = q @ k.swapaxes(-1, -2)
     scores *= scale
     if is_causal:
-        scores[..., ~reference.causal_mask(scores)] = -math.inf
+        scores = xp(scores).where(reference.causal_mask(scores), scores, -math.inf)
     if mask is not None:
         scores = xp(scores).where(mask, scores, -math.inf) if mask.dtype == bool else scores + mask
     return scores

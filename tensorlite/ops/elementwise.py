@@ -74,7 +74,9 @@ def _masked(x: Any, mask: Any) -> Any:
 
     A mask's bits are all 1 (the integer -1) or all 0. To keep x's bits by them is 8 times as fast as to choose.
     """
-    if x.dtype.kind != "f" or not hasattr(mask, "dtype"):
+    if not hasattr(mask, "dtype"):
+        return x.copy() if mask else xp(x).zeros_like(x)
+    if x.dtype.kind != "f":
         return xp(x).where(mask, x, 0)
     bits = f"i{x.dtype.itemsize}"
     return (-mask.astype(bits) & x.view(bits)).view(x.dtype)

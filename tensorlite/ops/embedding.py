@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from ..device import xp
+from ..device import where_it_lies, xp
 from ..op import Op, OpError
 from ..tensor import Tensor, array_of
 from .arithmetic import eq, where
-from .indexing import inside
+from .indexing import _scatter, inside
 from .shape import reshape
 
 # fmt: off
@@ -31,14 +31,12 @@ def _rows(weight: Any, ids: Any) -> Any:
 
 def _sum_by_id(g: Any, ids: Any, count: int) -> Any:
     """(count, width): row i is the sum of the rows of g whose id is i. Sorting makes equal ids neighbours,
-    so that each id is written once, in a fixed order."""
-    library = xp(g)
-    out = library.zeros((count, g.shape[-1]), g.dtype)
-    if not ids.size:
-        return out
+    so that each id is written once, in a fixed order (on the CPU)."""
     flat = ids.reshape(-1)
-    if library is not np:
-        library.add.at(out, flat, g.reshape(flat.size, -1))
+    if xp(g) is not np:  # in whatever order the threads come
+        return _scatter(g.reshape(flat.size, g.shape[-1]), flat, (count, g.shape[-1]))
+    out = np.zeros((count, g.shape[-1]), g.dtype)
+    if not ids.size:
         return out
     order = np.argsort(flat, kind="stable")
     ordered = flat[order]
@@ -61,6 +59,7 @@ def embedding(input: Tensor, weight: Tensor, padding_idx: int | None = None) -> 
     return where(reshape(eq(input, padding_idx % len(weight)), (*input.shape, 1)), rows.detach(), rows)
 
 
+@where_it_lies
 def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
     """(…) integers -> (…, num_classes): 1 at the place that the integer names, else 0, as int64.
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import builtins
 import operator
 from typing import Any
 
 import numpy as np
 
-from ..device import xp
+from .. import late
+from ..device import device_of, on, where_it_lies, xp
 from ..op import Op, OpError
 from ..tensor import Tensor, array_of, attach, method
 from .arithmetic import where
@@ -18,7 +20,7 @@ _getitem = Op("getitem",          lambda x, *, index: _pick(x, index),
                                   dx=lambda g, x_shape, index: _setitem(g, index=index, shape=x_shape), view=True)
 _setitem = Op("setitem",          lambda x, *, index, shape: _scatter(x, index, shape),
                                   dx=lambda g, index: _getitem(g, index=index))
-_take    = Op("take_along_dim",   lambda x, indices, *, dim: xp(x).take_along_axis(x, indices, dim),
+_take    = Op("take_along_dim",   lambda x, indices, *, dim: _taken(x, indices, dim),
                                   dx=lambda g, x_shape, indices, dim: _put(g, indices, dim=dim, shape=x_shape),
                                   expects="integer indices with as many dimensions as x, which broadcast with it outside dim", moves=True)
 _put     = Op("put_along_dim",    lambda x, indices, *, dim, shape: _scatter(x, _along(indices, dim, shape), shape),
@@ -27,10 +29,32 @@ _put     = Op("put_along_dim",    lambda x, indices, *, dim, shape: _scatter(x, 
 
 
 def _pick(x: Any, index: Any) -> Any:
+    _reachable(x.shape, index, xp(x))
     y = x[index]
     if isinstance(y, np.generic):  # NumPy copies a single element; with an Ellipsis it gives a view
         y = x[(*(index if isinstance(index, tuple) else (index,)), ...)]
     return y
+
+
+def _reachable(shape: tuple[int, ...], index: Any, library: Any) -> None:
+    """NumPy raises for a place that is not there; CuPy takes it modulo the length, so there it is noted (late.py)."""
+    if library is np:
+        return
+    items = index if isinstance(index, tuple) else (index,)
+    taken = [_dimensions(i) for i in items]
+    rest = len(shape) - builtins.sum(taken)
+    axis = 0
+    for i, n in zip(items, taken, strict=True):
+        if (isinstance(i, np.ndarray) or xp(i) is library) and i.dtype.kind in "iu" and axis < len(shape):
+            late.within(i, -shape[axis], shape[axis], f"index {{}} is out of bounds for dimension {axis} with size {{}}", xp(i))
+        axis += rest if i is Ellipsis else n
+
+
+def _dimensions(i: Any) -> int:
+    """How many dimensions an item of an index takes away."""
+    if i is None or i is Ellipsis or isinstance(i, bool):
+        return 0
+    return i.ndim if getattr(i, "dtype", None) == np.dtype(bool) else 1
 
 
 def _basic(index: Any) -> bool:
@@ -41,12 +65,29 @@ def _basic(index: Any) -> bool:
 
 def _scatter(x: Any, index: Any, shape: tuple[int, ...]) -> Any:
     """Zeros, with the elements of x added at the index; an element named twice gets both."""
-    out = xp(x).zeros(shape, x.dtype)
+    library = xp(x)
+    _reachable(shape, index, library)
+    out = library.zeros(shape, x.dtype)
     if _basic(index) or (hasattr(index, "dtype") and index.dtype == bool):
         out[index] = x
+    elif library is np or (same := _ADDED.get(x.dtype.str[1:])) is None:
+        library.add.at(out, index, x)
+    elif x.dtype.itemsize == 8:
+        library.add.at(out.view(same), index, x.view(same))
     else:
-        xp(x).add.at(out, index, x)
+        out = _scatter(x.astype(same), index, shape).astype(x.dtype)
     return out
+
+
+# In what dtype CuPy adds at places, where it does not in the array's own. Signed integers add up as unsigned ones do.
+_ADDED = {"f2": np.float32, "i1": np.int32, "u1": np.int32, "i2": np.int32, "u2": np.int32, "i8": np.uint64}
+
+
+def _taken(x: Any, indices: Any, dim: int) -> Any:
+    if xp(x) is not np and x.ndim:
+        n = x.shape[dim]
+        late.within(indices, -n, n, f"index {{}} is out of bounds for dimension {dim} with size {{}}", xp(x))
+    return xp(x).take_along_axis(x, indices, dim)
 
 
 def _along(indices: Any, dim: int, shape: tuple[int, ...]) -> tuple[Any, ...]:
@@ -59,11 +100,14 @@ def _along(indices: Any, dim: int, shape: tuple[int, ...]) -> tuple[Any, ...]:
 
 
 def inside(ids: Any, length: int, what: str, outside: str) -> Any:
-    """The array of `ids`, which must be integers from 0 to below length: NumPy would count negative ones from the end."""
+    """The array of `ids`, which must be integers from 0 to below length: NumPy would count negative ones from the end.
+    IndexError for others; on a GPU when numbers next come from there (late.py)."""
     ids = array_of(ids)
     if ids.dtype.kind not in "ui":
         raise TypeError(f"{what} must be integers, not {ids.dtype}")
-    if ids.size and xp(ids) is np:  # on a GPU the check would wait for the device
+    if xp(ids) is not np:
+        late.within(ids, 0, length, outside, xp(ids))
+    elif ids.size:
         low, high = ids.min(), ids.max()
         if low < 0 or high >= length:
             raise IndexError(outside.format(low if low < 0 else high, length))
@@ -128,6 +172,7 @@ def _get_item(self: Tensor, index: Any) -> Tensor:
     return _getitem(_getitem(self, index=first) if first else self, index=rest)
 
 
+@where_it_lies
 def _contains(self: Tensor, element: Any) -> bool:
     if not isinstance(element, (int, float, np.generic, np.ndarray, Tensor)):
         raise RuntimeError(f"in: a Tensor can contain numbers, not {type(element).__name__}")
@@ -140,19 +185,24 @@ attach(__getitem__=_get_item, __iter__=_iterate, __contains__=_contains)
 def filled(x: Tensor, shape: tuple[int, ...], value: Any) -> Any:
     """`value`, a number or what broadcasts, in that shape and in x's dtype."""
     if not isinstance(value, Tensor):
-        return xp(x.array).full(shape, value, x.dtype)
+        with on(device_of(x.array)) as library:
+            return library.full(shape, value, x.dtype)
     while value.ndim > len(shape) and value.shape[0] == 1:
         value = value.squeeze(0)
     return expand(value.to(x.dtype), shape)
 
 
+@where_it_lies
 def put(x: Tensor, index: Any, value: Any) -> Tensor:
     """x with `value` (what broadcasts) at the index; of elements that are named twice the last value stays."""
     library = xp(x.array)
-    place, last = library.zeros(x.shape, bool), library.zeros(x.shape, np.int64)
+    place, last = library.zeros(x.shape, bool), library.zeros(x.shape, np.uint64)
     place[index] = True
-    order = library.arange(last[index].size).reshape(last[index].shape)
-    last[index] = order
+    order = library.arange(last[index].size, dtype=np.uint64).reshape(last[index].shape)
+    if library is np:
+        last[index] = order
+    else:  # where threads write at once, any of them may be the last
+        library.maximum.at(last, index, order)
     new = where(last[index] == order, filled(x, order.shape, value), False)  # what does not stay gets no gradient
     return where(place, _setitem(new, index=index, shape=x.shape), x)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..device import xp
+from ..device import where_it_lies, xp
 from ..op import Mixed, Op, OpError
 from ..tensor import Tensor, array_of, method
 from .indexing import index_select
@@ -130,6 +130,7 @@ def tile(input: Tensor, *counts: Any, dims: Any = None) -> Tensor:
 
 
 @method
+@where_it_lies
 def repeat_interleave(input: Tensor, repeats: int | Tensor, dim: int | None = None) -> Tensor:
     """Each element along dim (of the flattened Tensor without dim) `repeats` times, one after another.
 

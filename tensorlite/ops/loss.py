@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from .. import mode, reference
-from ..device import device_of, xp
+from .. import late, mode, reference
+from ..device import device_of, where_it_lies, xp
 from ..dtype import HALVES, is_floating
 from ..mode import is_grad_enabled
 from ..op import Analytic, Op
@@ -41,8 +41,10 @@ def _log(p: Any) -> Any:
 
 
 def _check_targets(target: Any, classes: int) -> None:
-    """Raise IndexError for a target that is no class (not on a GPU: the check would wait for the device)."""
-    if target.size and device_of(target).type == "cpu" and not 0 <= target.min() <= target.max() < classes:
+    """Raise IndexError for a target that is no class; on a GPU when numbers next come from there (late.py)."""
+    if xp(target) is not np:
+        late.within(target, 0, classes, "target {} is not one of the {} classes", xp(target))
+    elif target.size and not 0 <= target.min() <= target.max() < classes:
         wrong = target[(target < 0) | (target >= classes)][0]
         raise IndexError(f"target {wrong} is not one of the {classes} classes")
 
@@ -68,7 +70,7 @@ def _cross_entropy_dlogits(g: Any, logits: Any, target: Any, weight: Any, logsum
     p[xp(p).arange(len(p)), target] -= 1
     p *= g
     if weight is not None:
-        p[weight == 0] = 0  # also where logits are not finite
+        p = xp(p).where((weight == 0)[:, None], 0, p)  # also where logits are not finite
     return p
 
 
@@ -99,7 +101,9 @@ def _reduced(loss: Any, reduction: str, name: str, count: Any = None) -> Tensor:
     if reduction == "sum":
         return total
     count = loss.numel() if count is None else count
-    return total / count if count else total + math.nan  # of nothing: nan, but its gradient is 0, as in PyTorch
+    if xp(count) is np and not count:
+        return total + math.nan  # of nothing: nan, but its gradient is 0, as in PyTorch
+    return total / count
 
 
 # Of classes --------------------------------------------------------------------------------------------
@@ -137,7 +141,7 @@ def _of_classes(
     target, ids = target.reshape(-1), ids.reshape(-1)
     weights = None
     counted = ids != ignore_index
-    if weight is not None or not counted.all():
+    if weight is not None or xp(ids) is not np or not counted.all():  # a GPU would have to be waited for
         target = ids = xp(ids).where(counted, ids, 0)
         _check_targets(ids, classes)
         per_class = xp(ids).ones(classes, input.dtype) if weight is None else array_of(weight)
@@ -147,6 +151,7 @@ def _of_classes(
     return _reduced(loss, reduction, name, ids.size if weights is None else weights.sum())
 
 
+@where_it_lies
 @in_float32
 def cross_entropy(
     input: Tensor,
@@ -201,6 +206,7 @@ def _of_probabilities(
     return _reduced(-sum(logp * target, dim), reduction, "cross_entropy")
 
 
+@where_it_lies
 def linear_cross_entropy(
     input: Tensor,
     linear_weight: Tensor,
@@ -224,16 +230,21 @@ def linear_cross_entropy(
     plain = linear_bias is None and weight is None and not label_smoothing and reduction in ("mean", "sum")
     products_in_half = input.dtype in HALVES or mode.cast("linear", input)[0].dtype in HALVES  # the loss never is
     fits = not products_in_half and input.ndim == 2 and ids.ndim == 1 and ids.dtype.kind in "iu" and len(ids) == len(input)
-    counted = ids != ignore_index
-    if not plain or not fits or not counted.any():
+    counted, library = ids != ignore_index, xp(ids)
+    if not plain or not fits or (library is np and not counted.any()):
         logits = linear(input, linear_weight, linear_bias)
         options: dict[str, Any] = {"ignore_index": ignore_index, "reduction": reduction, "label_smoothing": label_smoothing}
         return cross_entropy(logits, target, weight, **options)
-    share = counted.astype(input.dtype) / input.dtype.type(counted.sum() if reduction == "mean" else 1)
+    number = counted.sum() if reduction == "mean" else np.int64(1)
+    share = counted.astype(input.dtype) / library.maximum(number, 1).astype(input.dtype)
     slopes = tuple([is_grad_enabled() and getattr(x, "requires_grad", False) for x in (input, linear_weight)])
-    return _linear_cross_entropy(input, linear_weight, xp(ids).where(counted, ids, 0), share, slopes=slopes)
+    loss = _linear_cross_entropy(input, linear_weight, library.where(counted, ids, 0), share, slopes=slopes)
+    if library is np or reduction == "sum":
+        return loss
+    return loss + library.where(number == 0, math.nan, 0.0).astype(input.dtype)  # the mean of nothing
 
 
+@where_it_lies
 @in_float32
 def nll_loss(
     input: Tensor, target: Tensor, weight: Tensor | None = None, *, ignore_index: int = -100, reduction: str = "mean"

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..device import xp
+from ..device import where_it_lies, xp
 from ..dtype import get_default_dtype, is_floating
 from ..op import Op, OpError
 from ..tensor import Tensor, array_of, method
@@ -279,12 +279,15 @@ def count_nonzero(input: Tensor, dim: Dim = None) -> Tensor:
 
 
 @method
+@where_it_lies
 def logsumexp(input: Tensor, dim: Dim, keepdim: bool = False) -> Tensor:
     """log(sum(exp(x))) over dim, without overflow: the largest value is taken out first."""
     dims = _dims(input, dim, "logsumexp")
     input = input if is_floating(input.dtype) else to(input, get_default_dtype())  # unsigned numbers are never below top
-    top = array_of(amax(input, dims, True)) if count(input.shape, dims) else 0.0  # of nothing it is -inf
-    top = xp(top).where(xp(top).isfinite(top), top, 0)  # all -inf gives -inf, not nan
+    top: Any = 0.0  # of nothing it is -inf
+    if count(input.shape, dims):
+        largest = array_of(amax(input, dims, True))
+        top = xp(largest).where(xp(largest).isfinite(largest), largest, 0)  # all -inf gives -inf, not nan
     out = log(sum(exp(input - top), dims, True)) + top
     return out if keepdim else squeeze(out, dims)
 

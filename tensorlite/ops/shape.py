@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..device import device, device_of, move, xp
+from ..device import current, device_of, is_pinned, move, pinned, xp
 from ..dtype import bfloat16, is_floating, kind
 from ..op import Op, OpError
 from ..tensor import Tensor, array_of, attach, method
@@ -21,7 +21,8 @@ _transpose = Op("transpose", lambda x, *, dim0, dim1: x.swapaxes(dim0, dim1),   
 broadcast  = Op("expand",    lambda x, *, shape: xp(x).broadcast_to(x, shape),    dx=lambda g: g, view=True)
 _clone     = Op("clone",     lambda x: x.copy(),                                  dx=lambda g: g, moves=True)
 _cast      = Op("to",        lambda x, *, dtype: x.astype(dtype),                 dx=lambda g: g, moves=True)
-_move      = Op("move",      lambda x, *, target, source: move(x, target),        dx=lambda g, source, target: _move(g, target=source, source=target), moves=True)
+_move      = Op("move",      lambda x, *, target, source, non_blocking: move(x, target, non_blocking),
+                             dx=lambda g, source, target: _move(g, target=source, source=target, non_blocking=False), moves=True)
 # fmt: on
 
 
@@ -225,7 +226,8 @@ def to(
 ) -> Tensor:
     """On another device, in another dtype, or both: `.to("cuda")`, `.to(float64)`, `.to("cuda", float64)`, `.to(other)`.
 
-    Itself if it is so already, unless `copy`. `non_blocking` changes nothing: CuPy orders transfers by itself.
+    Itself if it is so already, unless `copy`. `non_blocking`: a copy from page-locked memory (`pin_memory`) to a GPU goes
+    on while the program does; do not write the source before the GPU has it, as after `cuda.synchronize()`.
     Integers and booleans have no gradient, so the result is cut off from the graph.
     """
     for arg in [a for a in args if not isinstance(a, bool)]:
@@ -235,8 +237,9 @@ def to(
             dtype = arg
         else:
             device = arg
-    copy = copy or [a for a in args if isinstance(a, bool)][1:] == [True]  # (…, non_blocking, copy)
-    out = self if device is None else _to_device(self, device)
+    flags = [a for a in args if isinstance(a, bool)]  # (…, non_blocking, copy)
+    non_blocking, copy = non_blocking or flags[:1] == [True], copy or flags[1:] == [True]
+    out = self if device is None else _to_device(self, device, non_blocking)
     if dtype is None or out.dtype == np.dtype(dtype):
         return clone(out) if copy and out is self else out
     if kind(np.dtype(dtype)) not in "biufc":
@@ -246,15 +249,21 @@ def to(
     return _cast(out, dtype=np.dtype(dtype))
 
 
-def _to_device(x: Tensor, where: Any) -> Tensor:
-    source, target = device_of(array_of(x)), device(where)
-    return x if source == target else _move(x, target=target, source=source)
+def _to_device(x: Tensor, where: Any, non_blocking: bool) -> Tensor:
+    source, target = device_of(array_of(x)), current(where)
+    return x if source == target else _move(x, target=target, source=source, non_blocking=non_blocking)
 
 
 @method
 def pin_memory(self: Tensor) -> Tensor:
-    """Itself, so that programs which pin what they copy to a GPU run: here every copy to a GPU waits anyway."""
-    return self
+    """A copy in page-locked memory, from which `.to("cuda", non_blocking=True)` copies while the program goes on.
+    Itself if it is there already. RuntimeError without a GPU, or for a Tensor on one."""
+    if not isinstance(self.array, np.ndarray):
+        raise RuntimeError(f"pin_memory: this Tensor lies on {self.device}; only memory of the CPU can be page-locked")
+    return self if is_pinned(self.array) else Tensor._of(pinned(self.array))
+
+
+attach(is_pinned=lambda self, device=None: is_pinned(self.array))
 
 
 def _to_dtype(dtype: Any) -> Any:
@@ -267,7 +276,8 @@ attach(half=_to_dtype("float16"), float=_to_dtype("float32"), double=_to_dtype("
 attach(byte=_to_dtype("uint8"), short=_to_dtype("int16"), int=_to_dtype("int32"), long=_to_dtype("int64"))
 attach(type=lambda self, dtype: to(self, np.dtype(dtype)), type_as=lambda self, other: to(self, other.dtype))
 attach(cpu=lambda self: to(self, "cpu"))
-attach(cuda=lambda self, device=0, non_blocking=False: to(self, f"cuda:{device}" if isinstance(device, int) else device))
+attach(cuda=lambda self, device="cuda", non_blocking=False:
+       to(self, f"cuda:{device}" if isinstance(device, int) else device, non_blocking=non_blocking))
 
 
 __all__ = [

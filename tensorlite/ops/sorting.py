@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..device import xp
+from ..device import where_it_lies, xp
 from ..dtype import is_floating
 from ..op import OpError
 from ..tensor import Tensor, array_of, method
@@ -24,6 +24,7 @@ def _order(x: Any, dim: int, descending: bool) -> Any:
     return x.shape[dim] - 1 - library.flip(library.argsort(library.flip(x, dim), axis=dim, kind="stable"), dim)
 
 
+@where_it_lies
 def _sorted(input: Tensor, dim: int, descending: bool, op: str, k: int | None = None) -> ValuesIndices:
     """The first k of the sorted values along dim, and their indices."""
     at, x = _place(dim, input.ndim, input, op), array_of(input)
@@ -56,6 +57,7 @@ def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: boo
 
 
 @method
+@where_it_lies
 def unique(input: Tensor, sorted: bool = True, return_inverse: bool = False, return_counts: bool = False) -> Any:
     """The different values, in order; with them, if asked, per element its place among them, and per value how often
     it occurs. PyTorch's dim is left out."""
@@ -68,6 +70,7 @@ def unique(input: Tensor, sorted: bool = True, return_inverse: bool = False, ret
 
 
 @method
+@where_it_lies
 def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -> Tensor:
     """How often each of 0, 1, 2 … occurs in a vector of integers, or the sum of the weights where it does.
 
@@ -83,6 +86,7 @@ def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -
 
 
 @method
+@where_it_lies
 def nonzero(input: Tensor, as_tuple: bool = False) -> Any:
     """Where input is not 0: (count, dimensions) int64, a row per element; as_tuple: a vector per dimension instead."""
     x = array_of(input)
@@ -91,6 +95,7 @@ def nonzero(input: Tensor, as_tuple: bool = False) -> Any:
     return Tensor._of(xp(x).argwhere(x).astype(np.int64, copy=False))
 
 
+@where_it_lies
 def searchsorted(
     sorted_sequence: Tensor, input: Any, *, out_int32: bool = False, right: bool = False, side: str | None = None
 ) -> Tensor:
@@ -99,7 +104,9 @@ def searchsorted(
     sequence = array_of(sorted_sequence)
     if sequence.ndim != 1 or (right and side == "left"):
         raise OpError(f"[searchsorted] expected a vector, not shape {sequence.shape}, and right or side, not both")
-    found = xp(sequence).searchsorted(sequence, array_of(input), side or ("right" if right else "left"))
+    library = xp(sequence)
+    values = array_of(input) if hasattr(input, "dtype") else library.asarray(input)
+    found = library.searchsorted(sequence, values, side or ("right" if right else "left"))
     return Tensor._of(xp(sequence).asarray(found, dtype=np.int32 if out_int32 else np.int64))
 
 

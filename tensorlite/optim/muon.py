@@ -91,7 +91,7 @@ def orthogonal(x: Any, coefficients: tuple[float, float, float], steps: int, eps
     a, b, c = coefficients
     tall = x.shape[0] > x.shape[1]
     x = (x.T if tall else x).astype(np.promote_types(x.dtype, np.float32))
-    x /= max(math.sqrt(float((x * x).sum(dtype=np.float64))), eps)
+    x /= xp(x).maximum(xp(x).sqrt((x * x).sum(dtype=np.float64)), eps)
     for _ in range(steps):
         gram = x @ x.T
         x = a * x + (b * gram + c * (gram @ gram)) @ x

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..device import xp
+from ..device import follow, wandering, xp
 from ..dtype import HALVES
 from ..mode import enable_grad, no_grad
 from ..nn.utils import BLOCK, clear_gradients
@@ -97,11 +97,13 @@ class Optimizer:
         if closure is not None:
             with enable_grad():
                 loss = closure()
-        for group in self.param_groups:
-            for p in group["params"]:
-                if p.grad is not None:
-                    self._move(p, group)
-                    written(p)
+        with wandering():
+            for group in self.param_groups:
+                for p in group["params"]:
+                    if p.grad is not None:
+                        follow(p.array)
+                        self._move(p, group)
+                        written(p)
         return loss
 
     def _move(self, p: Tensor, group: dict[str, Any]) -> None:

@@ -52,7 +52,7 @@ class _Part:
         self.function = function
         self.args = [_twin(x) for x in args]
         self.kwargs = {name: _twin(x) for name, x in kwargs.items()}
-        self.rewound = _rewinding() if replay else None
+        self.rewound = _rewinding([*self.args, *self.kwargs.values()]) if replay else None
         self.steps: list[str] = []  # the ops that were recorded, in order
         self.kept: list[Any] = []  # per step what the second run kept, until the node takes it
         self.read: list[tuple[Any, int]] = []  # what counts the writes into a Tensor that was read, count then
@@ -173,25 +173,23 @@ def _twin(x: Any) -> Any:
     return twin
 
 
-def _rewinding() -> Callable:
-    """A context in which the random numbers are those that come next now. CuPy's state cannot be saved: on a GPU the
-    generator starts from a fresh seed instead, now and then."""
+def _rewinding(args: Sequence[Any]) -> Callable:
+    """A context in which the random numbers, of the devices of `args` too, are those that come next now."""
+    for x in args:
+        if isinstance(x, Tensor):
+            random.default_generator(x.device)  # which may not have drawn before
     generators = list(random._generators.values())
-    states = {g: g.get_state() for g in generators if g.device.type == "cpu"}
-    seeds = {g: g.draw_seed() for g in generators if g.device.type != "cpu"}
-    for g, seed in seeds.items():
-        g.manual_seed(seed)
+    states = [g.get_state() for g in generators]
 
     @contextmanager
     def rewound() -> Iterator[None]:
-        present = {g: g.get_state() for g in states}
-        fresh = {g: g.draw_seed() for g in seeds}
-        for g in generators:
-            g.set_state(states[g]) if g in states else g.manual_seed(seeds[g])
+        present = [g.get_state() for g in generators]
+        for g, state in zip(generators, states, strict=True):
+            g.set_state(state)
         try:
             yield
         finally:
-            for g in generators:
-                g.set_state(present[g]) if g in present else g.manual_seed(fresh[g])
+            for g, state in zip(generators, present, strict=True):
+                g.set_state(state)
 
     return rewound

@@ -3,12 +3,15 @@
     "mm and bmm": (lambda m, a, b: (m.mm(a, b), m.bmm(a[None], b[None])), normal(2, 3), normal(3, 2)),
 
 `m` is either library, so a case also tests that names, argument order and defaults are PyTorch's.
+With TENSORLITE_DEVICE=cuda tensorlite computes on a GPU, and PyTorch on the CPU as ever.
 """
 
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,6 +23,21 @@ torch = pytest.importorskip("torch", reason="PyTorch is the oracle of these test
 
 Case = tuple[Any, ...]  # a function of the library and the inputs, then the inputs
 INF, NAN = math.inf, math.nan
+DEVICE = os.environ.get("TENSORLITE_DEVICE", "cpu")
+
+
+class OnDevice:
+    """tensorlite, where Tensors are made on DEVICE unless another is given."""
+
+    Tensor = tl.Tensor
+
+    def __getattr__(self, name: str) -> Any:
+        member = getattr(tl, name)
+        return partial(member, device=DEVICE) if name in MAKING else member
+
+
+MAKING = {"arange", "empty", "eye", "full", "linspace", "ones", "rand", "randn", "tensor", "zeros"}
+OURS: Any = tl if DEVICE == "cpu" else OnDevice()
 
 
 def run(m: Any, f: Callable[..., Any], inputs: Case, differentiate: bool) -> tuple[list[Any], list[Any]]:
@@ -34,7 +52,9 @@ def run(m: Any, f: Callable[..., Any], inputs: Case, differentiate: bool) -> tup
     for y in ys:
         g = np.asarray(upstream.standard_normal(tuple(y.shape)))
         if y.requires_grad:
-            y.backward(m.tensor(g).to(y.dtype), retain_graph=True)
+            y.backward(m.tensor(g).to(y.device).to(y.dtype), retain_graph=True)
+    if m is not torch and DEVICE != "cpu":
+        tl.cuda.synchronize(DEVICE)  # what the GPU found wrong with an id is raised now
     return ys, [x.grad for x in floats]
 
 
@@ -48,7 +68,7 @@ def attempt(*arguments: Any) -> tuple[Any, Exception | None]:
 def compare(f: Callable[..., Any], *inputs: Any, differentiate: bool = True) -> None:
     """Run f in both libraries. What PyTorch refuses tensorlite must refuse too."""
     expected, refusal = attempt(torch, f, inputs, differentiate)
-    found, refused = attempt(tl, f, inputs, differentiate)
+    found, refused = attempt(OURS, f, inputs, differentiate)
     if refusal is not None:
         assert refused is not None, f"PyTorch refuses: {refusal}; tensorlite gives {found}"
         return
@@ -58,7 +78,7 @@ def compare(f: Callable[..., Any], *inputs: Any, differentiate: bool = True) -> 
         for a, b in zip(ours, theirs, strict=True):
             assert (a is None) == (b is None), what
             if a is not None:
-                same(a.detach().numpy(), b.detach().numpy(), what)
+                same(a.detach().cpu().numpy(), b.detach().numpy(), what)
 
 
 def same(a: np.ndarray, b: np.ndarray, what: str) -> None:

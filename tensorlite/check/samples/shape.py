@@ -18,7 +18,7 @@ SAMPLES: Table = {
                S(normal(2), shape=(2,)), S(normal(1, 3), shape=(0, 3))],
     "clone": unary(normal),
     "to": [S(normal(2, 3), dtype=np.dtype("float64")), S(normal(), dtype=np.dtype("float64"))],
-    "move": [S(normal(2, 3), source=device("cpu"), target=device("cpu"))],
+    "move": [S(normal(2, 3), source=device("cpu"), target=device("cpu"), non_blocking=False)],
 }
 
 NOT_ANALYTIC = {"to"}

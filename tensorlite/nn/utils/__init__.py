@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ...device import xp
+from ...device import follow, on, wandering, xp
+from ...ops.arithmetic import clamp
 from ...ops.joining import cat
 from ...tensor import Tensor, written
 from .. import init
@@ -59,16 +60,18 @@ def get_total_norm(
     if not arrays:
         return Tensor._of(np.zeros((), np.float32))
     library, p = xp(arrays[0]), float(norm_type)
-    if p == math.inf:
-        total = library.stack([abs(x).max() for x in arrays]).max()
-    else:
-        total = library.asarray(sum([_power_sum(x, p) for x in arrays])) ** (1 / p)
-    if error_if_nonfinite and not library.isfinite(total):
-        raise RuntimeError(
-            f"the norm of the gradients is {float(total)}; look for the cause with a NaN watch, or pass "
-            "error_if_nonfinite=False to go on all the same"
-        )
-    return Tensor._of(library.asarray(total, dtype=np.promote_types(arrays[0].dtype, np.float32)))
+    with wandering():
+        follow(*arrays)
+        if p == math.inf:
+            total = library.stack([abs(x).max() for x in arrays]).max()
+        else:
+            total = library.asarray(sum([_power_sum(x, p) for x in arrays])) ** (1 / p)
+        if error_if_nonfinite and not library.isfinite(total):
+            raise RuntimeError(
+                f"the norm of the gradients is {float(total)}; look for the cause with a NaN watch, or pass "
+                "error_if_nonfinite=False to go on all the same"
+            )
+        return Tensor._of(library.asarray(total, dtype=np.promote_types(arrays[0].dtype, np.float32)))
 
 
 @np.errstate(over="ignore", invalid="ignore")
@@ -76,9 +79,13 @@ def clip_grads_with_norm_(
     parameters: Tensor | Iterable[Tensor], max_norm: float, total_norm: Tensor, foreach: bool | None = None
 ) -> None:
     """Scale all gradients by max_norm / total_norm, if that is less than 1 (or nan)."""
-    scale = float(max_norm) / (total_norm.item() + 1e-6)  # PyTorch's constant
-    if not scale >= 1:
+    if total_norm.is_cuda:  # a factor of 1 costs less than to wait for the number
+        scale = clamp(float(max_norm) / (total_norm.detach() + 1e-6), max=1.0).array
+    elif (scale := float(max_norm) / (total_norm.item() + 1e-6)) >= 1:  # PyTorch's constant
+        return
+    with wandering():
         for g in _gradients(parameters):
+            follow(g.array)
             g.array *= scale
             written(g)
 
@@ -103,9 +110,11 @@ def clip_grad_norm_(
 
 def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float, foreach: bool | None = None) -> None:
     """Bring every element of every gradient between -clip_value and clip_value."""
-    for g in _gradients(parameters):
-        xp(g.array).clip(g.array, -clip_value, clip_value, out=g.array)
-        written(g)
+    with wandering():
+        for g in _gradients(parameters):
+            follow(g.array)
+            xp(g.array).clip(g.array, -clip_value, clip_value, out=g.array)
+            written(g)
 
 
 def parameters_to_vector(parameters: Iterable[Tensor]) -> Tensor:
@@ -124,7 +133,8 @@ def vector_to_parameters(vec: Tensor, parameters: Iterable[Tensor]) -> None:
         raise ValueError(f"vector_to_parameters: expected a vector of {count} elements, got shape {vec.shape}")
     start = 0
     for parameter in parameters:
-        parameter.array[...] = vec.array[start : start + parameter.numel()].reshape(parameter.shape)
+        with on(parameter.device):
+            parameter.array[...] = vec.array[start : start + parameter.numel()].reshape(parameter.shape)
         written(parameter)
         start += parameter.numel()
 

@@ -1,0 +1,198 @@
+"""The devices of the stand-in: which is current, what memory is used, and how often the host had to wait."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+
+class OutOfMemoryError(MemoryError):
+    pass
+
+
+@dataclass
+class Machine:
+    """GPUs with `memory` bytes each. `synchronisations`: why the host waited, each time; `uploads`: bytes of each copy
+    of an array from the host."""
+
+    devices: int = 1
+    memory: int = 1 << 40
+    current: int = 0
+    used: list[int] = field(default_factory=list)
+    synchronisations: list[str] = field(default_factory=list)
+    uploads: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.used = [0] * self.devices
+
+
+here = Machine()
+
+
+@contextmanager
+def machine(devices: int, memory: int) -> Iterator[Machine]:
+    """Another machine, meanwhile."""
+    global here
+    before, here = here, Machine(devices, memory)
+    try:
+        yield here
+    finally:
+        here = before
+
+
+def waits(why: str) -> None:
+    here.synchronisations.append(why)
+
+
+def allocate(nbytes: int) -> None:
+    """Take memory of the current device, in blocks of 512 bytes as CuPy's pool does."""
+    nbytes = blocks(nbytes)
+    if here.used[here.current] + nbytes > here.memory:
+        raise OutOfMemoryError(
+            f"Out of memory allocating {nbytes:,} bytes (allocated so far: {here.used[here.current]:,} bytes)."
+        )
+    here.used[here.current] += nbytes
+
+
+def blocks(nbytes: int) -> int:
+    return -(-nbytes // 512) * 512
+
+
+class Device:
+    """cupy.cuda.Device"""
+
+    def __init__(self, device: int | Device | None = None):
+        self.id = here.current if device is None else int(device)
+        self._before: list[int] = []
+
+    def use(self) -> Device:
+        if not 0 <= self.id < here.devices:
+            raise RuntimeError(f"cudaErrorInvalidDevice: invalid device ordinal {self.id}")
+        here.current = self.id
+        return self
+
+    def __enter__(self) -> Device:
+        self._before.append(here.current)
+        return self.use()
+
+    def __exit__(self, *error: object) -> None:
+        here.current = self._before.pop()
+
+    def synchronize(self) -> None:
+        waits("Device.synchronize")
+
+    @property
+    def mem_info(self) -> tuple[int, int]:
+        return here.memory - here.used[self.id], here.memory
+
+    def __int__(self) -> int:
+        return self.id
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Device) and self.id == other.id
+
+    def __hash__(self) -> int:
+        return self.id
+
+    def __repr__(self) -> str:
+        return f"<CUDA Device {self.id}>"
+
+
+class Event:
+    """cupy.cuda.Event: everything is done at once, so it has always happened."""
+
+    done = True
+
+    def __init__(self, *flags: bool, **named: bool):
+        pass
+
+    def record(self, stream: Any = None) -> None:
+        pass
+
+    def synchronize(self) -> None:
+        waits("Event.synchronize")
+
+
+class Stream:
+    """cupy.cuda.Stream"""
+
+    null: Stream
+
+    def __init__(self, null: bool = False, non_blocking: bool = False, ptds: bool = False, priority: int | None = None):
+        self.is_non_blocking = non_blocking
+        self.ptr = 0
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def use(self) -> Stream:
+        return self
+
+    def synchronize(self) -> None:
+        waits("Stream.synchronize")
+
+    def record(self, event: Event | None = None) -> Event:
+        return event or Event()
+
+    def wait_event(self, event: Event) -> None:
+        pass
+
+
+Stream.null = Stream(null=True)
+
+
+class MemoryPool:
+    """cupy.cuda.MemoryPool of the current device: it gives memory back as soon as an array is gone."""
+
+    def used_bytes(self) -> int:
+        return here.used[here.current]
+
+    def total_bytes(self) -> int:
+        return here.used[here.current]
+
+    def free_all_blocks(self, stream: Any = None) -> None:
+        pass
+
+
+class PinnedMemoryPointer(bytearray):
+    """Memory of the host from which the device can read."""
+
+
+def alloc_pinned_memory(size: int) -> PinnedMemoryPointer:
+    return PinnedMemoryPointer(max(size, 1))
+
+
+runtime = SimpleNamespace(
+    getDeviceCount=lambda: here.devices,
+    getDevice=lambda: here.current,
+    getDeviceProperties=lambda device: {"name": b"a stand-in", "multiProcessorCount": 132},
+    deviceSynchronize=lambda: waits("deviceSynchronize"),
+    memGetInfo=lambda: Device().mem_info,
+)
+
+OFFERED: dict[str, Any] = {
+    "Device": Device,
+    "Event": Event,
+    "MemoryPool": MemoryPool,
+    "PinnedMemoryPointer": PinnedMemoryPointer,
+    "Stream": Stream,
+    "alloc_pinned_memory": alloc_pinned_memory,
+    "get_current_stream": lambda device_id=None: Stream.null,
+    "get_device_id": lambda: here.current,
+    "is_available": lambda: here.devices > 0,
+    "memory": SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
+    "runtime": runtime,
+}
+
+
+def is_number(x: Any) -> bool:
+    """What CuPy takes for a scalar."""
+    return isinstance(x, (bool, int, float, complex, np.generic))
