@@ -28,8 +28,8 @@ class GradScaler:
     backoff_factor   what it is multiplied by after a step that was skipped
     enabled          False: everything passes through
 
-    Nothing here waits for a GPU. What is found in the gradients stays there, and the optimiser keeps its old numbers by
-    it (`Optimizer.found_inf`); that a step did not count is known to the host at the next one.
+    No step waits for the GPU to finish it. What is found in the gradients stays there, and the optimiser keeps its old
+    numbers by it (`Optimizer.found_inf`); that a step did not count is read back in the next one.
 
     bfloat16 reaches as far as float32, and needs no scaler.
 
