@@ -27,10 +27,10 @@ from tensorlite import Tensor
 from train import checkpoint
 from train.collate import IGNORED
 from train.loop import Loop, Task
+from train.pictures import accuracy_curve
 from train.policy import Baseline, advantages, policy_loss
 from train.preference import token_log_probabilities
 from train.recipe import Recipe, Shape, check_device, configured
-from train.report import accuracy_curve
 from train.run import Run, unused
 
 

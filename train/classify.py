@@ -27,8 +27,8 @@ from train.batching import LengthBuckets, pad
 from train.confusion import Confusion
 from train.labelled import Parts, balanced, classes_of, read_labelled, split
 from train.loop import Loop, Task
+from train.pictures import accuracy_curve, confusion_picture, loss_curve
 from train.recipe import AS_IN_THE_BOOK, Recipe, check_device, configured
-from train.report import accuracy_curve, confusion_picture, loss_curve
 from train.run import Run, unused
 from train.start import Start, start
 from train.tuning import Tuning

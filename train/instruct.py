@@ -25,8 +25,8 @@ from train.batching import LengthBuckets, by_length
 from train.collate import IGNORED, Sample, collate, encode, fitting, pack
 from train.instructions import Dialogue, OnAnswers, read_dialogues, split
 from train.loop import Loop, Task
+from train.pictures import loss_curve
 from train.recipe import AS_IN_THE_BOOK, Recipe, check_device, configured
-from train.report import loss_curve
 from train.run import Run, unused
 from train.start import start
 

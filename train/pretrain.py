@@ -23,9 +23,9 @@ from train import checkpoint
 from train.corpus import Corpus, TokenArray, Windows, make_tokenizer, read, split
 from train.corpus.folder import is_shards, open_corpus
 from train.loop import Loop, Task
+from train.pictures import loss_curve
 from train.presets import PRESETS, Config
 from train.recipe import check_device, configured
-from train.report import loss_curve
 from train.run import Run, unused
 
 

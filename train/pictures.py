@@ -1,4 +1,4 @@
-"""Pictures of a run."""
+"""Pictures: a run's curves, a confusion, a histogram."""
 
 from __future__ import annotations
 
