@@ -59,7 +59,8 @@ def test_a_run_leaves_its_folder(train):
     lines = metrics(run)
     assert [m["step"] for m in lines] == list(range(9))
     assert lines[4].keys() == {
-        "step", "train_loss", "val_loss", "lr", "grad_norm", "tokens_per_second", "share_of_peak", "seconds",
+        "step", "train_loss", "val_loss", "lr", "grad_norm", "tokens_per_second", "share_of_peak",
+        "epoch", "batches", "tokens", "seconds",
     }  # fmt: skip
     assert abs(lines[0]["val_loss"] - np.log(load_model(latest_weights(run)).config.vocab_size)) < 0.1
     assert lines[-1]["val_loss"] < lines[0]["val_loss"]
