@@ -29,6 +29,7 @@ from train.recipe import Recipe
 from train.run import Run, replace_text
 from train.saving import Saver
 from train.signals import interruptible
+from train.tracking import tracked
 from train.watch import diagnose
 
 Batch = Any
@@ -143,7 +144,8 @@ class Loop:
             self.peak = machine.ceilings(self.recipe.device).flops
         batches = self._batches()
         self.model.train()
-        with interruptible() as stopping, progress(self.steps, self.step) as bar:
+        track = tracked(self.run, self.recipe.track)
+        with interruptible() as stopping, track, progress(self.steps, self.step) as bar:
             try:
                 self._train(batches, stopping, bar)
             except Exception:
