@@ -14,6 +14,7 @@ from tensorlite.serialize import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 TRAINING, VALIDATION = "#9db8d9", "#c0392b"
 PALETTE = ("#2c7fb8", "#d95f0e", "#31a354", "#756bb1")
@@ -21,24 +22,31 @@ Metrics = Sequence[dict[str, Any]]  # the lines of metrics.jsonl
 
 
 @contextmanager
-def picture(path: Path, width: float = 7, height: float = 4) -> Iterator[Axes]:
-    """Inside, axes to draw on; afterwards they are a PNG at `path`."""
+def drawing(path: Path, width: float, height: float) -> Iterator[Figure]:
+    """Inside, a figure of so many inches; afterwards it is a PNG at `path`."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # no display, and no global state
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    axes.spines[["top", "right"]].set_visible(False)
-    yield axes
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(frameon=False)
+    yield figure
     with (
         replacing(path) as beside,
         warnings.catch_warnings(),
     ):  # on a busy machine it takes long to place a legend, and Matplotlib says so
         warnings.filterwarnings("ignore", "Creating legend with loc", UserWarning)
         figure.savefig(beside, format="png")
+
+
+@contextmanager
+def picture(path: Path, width: float = 7, height: float = 4) -> Iterator[Axes]:
+    """Inside, axes to draw on; afterwards they are a PNG at `path`."""
+    with drawing(path, width, height) as figure:
+        axes = figure.add_subplot()
+        axes.spines[["top", "right"]].set_visible(False)
+        yield axes
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(frameon=False)
 
 
 def loss_curve(

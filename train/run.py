@@ -138,7 +138,7 @@ def replace_text(path: Path, text: str) -> None:
 def read_metrics(path: Path) -> list[Line]:
     """The lines of a metrics.jsonl, without one that a machine that went off tore."""
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    return [values for line in lines if (values := _parsed(line)) is not None]
+    return [values for line in lines if (values := parsed(line)) is not None]
 
 
 def unused(path: Path) -> Path:
@@ -151,7 +151,8 @@ def _line(values: Line) -> str:
     return json.dumps(values) + "\n"
 
 
-def _parsed(line: str) -> Line | None:
+def parsed(line: str) -> Line | None:
+    """What a line of metrics.jsonl says; None if it is torn."""
     try:
         values = json.loads(line)
     except ValueError:
