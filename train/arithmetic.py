@@ -192,9 +192,14 @@ class Answers:
         self.used, self.drawn = state["used"], Drawn(**{"old": None, "reference": None} | kept) if kept else None
 
 
-def main(argv: Sequence[str]) -> None:
+def configuration(argv: Sequence[str]) -> Config:
+    """What the command line asks for."""
     about = "Teach a GPT to add by rewards alone."
-    config = configured(Config, argv, {"sums": DEFAULT}, "sums", "arithmetic", about)
+    return configured(Config, argv, {"sums": DEFAULT}, "sums", "arithmetic", about)
+
+
+def main(argv: Sequence[str]) -> None:
+    config = configuration(argv)
     check_device(config.device)
     if (folder := config.resume) is None:
         tl.manual_seed(config.seed)

@@ -100,12 +100,17 @@ PRESETS = {
 }
 
 
+def configuration(argv: Sequence[str]) -> Config:
+    """What the command line asks for."""
+    default = "finetune" if any(word.partition("=")[0] == "--start" for word in argv) else "scratch"
+    return configured(Config, argv, PRESETS, default, "classify", "Train a GPT to name the class of a text.")
+
+
 def main(argv: Sequence[str]) -> None:
     if argv[:1] == ["predict"]:
         predict(argv[1:])
         return
-    default = "finetune" if any(word.partition("=")[0] == "--start" for word in argv) else "scratch"
-    config = configured(Config, argv, PRESETS, default, "classify", "Train a GPT to name the class of a text.")
+    config = configuration(argv)
     if config.data is None:
         raise UsageError("--data is missing: name a file of texts with labels, or say --data sms-spam")
     check_device(config.device)

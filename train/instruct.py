@@ -89,8 +89,13 @@ PRESETS = {
 }
 
 
+def configuration(argv: Sequence[str]) -> Config:
+    """What the command line asks for."""
+    return configured(Config, argv, PRESETS, "small", "instruct", "Teach a GPT to follow instructions.")
+
+
 def main(argv: Sequence[str]) -> None:
-    config = configured(Config, argv, PRESETS, "small", "instruct", "Teach a GPT to follow instructions.")
+    config = configuration(argv)
     if config.data is None:
         raise UsageError("--data is missing: name a JSON file of instructions, or say --data instruct-1100")
     check_device(config.device)

@@ -86,8 +86,13 @@ class Pair:
         return max(map(len, self.answers))
 
 
+def configuration(argv: Sequence[str]) -> Config:
+    """What the command line asks for."""
+    return configured(Config, argv, PRESETS, "small", "prefer", "Let a GPT prefer what people prefer.")
+
+
 def main(argv: Sequence[str]) -> None:
-    config = configured(Config, argv, PRESETS, "small", "prefer", "Let a GPT prefer what people prefer.")
+    config = configuration(argv)
     if config.data is None:
         raise UsageError(
             "--data is missing: name a JSON file of instructions with chosen and rejected answers, or say --data "

@@ -29,8 +29,13 @@ from train.recipe import check_device, configured
 from train.run import Run, unused
 
 
+def configuration(argv: Sequence[str]) -> Config:
+    """What the command line asks for."""
+    return configured(Config, argv, PRESETS, "python-docs", "pretrain", "Pretrain a GPT on text.")
+
+
 def main(argv: Sequence[str]) -> None:
-    config = configured(Config, argv, PRESETS, "python-docs", "pretrain", "Pretrain a GPT on text.")
+    config = configuration(argv)
     if config.resume is None:
         start(config)
     else:
