@@ -79,6 +79,8 @@ def main(argv: Sequence[str]) -> None:
     trials.show()
     if not finished:
         print(f"stopped; go on: python -m train.sweep --resume {config.out}")
+    elif all(trials.state(trial) == "failed" for trial in trials.trials):
+        raise UsageError(f"no run went well; what each printed is in {config.out}/logs")
 
 
 def _trials(config: Config) -> Trials:

@@ -37,12 +37,14 @@ State = Literal["waiting", "stopped", "running", "finished", "failed"]
 
 @dataclass
 class Trials:
-    """folder    of the sweep
-    script    the module of train that trains
-    fixed     what its command line is for every run
-    trials    what is tried
-    by        the number of metrics.jsonl that counts
-    highest   whether the highest of it is the best
+    """What a sweep tries, and how far it is.
+
+    folder   of the sweep
+    script   the module of train that trains
+    fixed    what its command line is for every run
+    trials   what is tried
+    by       the number of metrics.jsonl that counts
+    highest  whether the highest of it is the best
     """
 
     folder: Path
@@ -59,7 +61,7 @@ class Trials:
 
     def path(self, trial: Trial) -> Path:
         """The folder of a run, by what it tries, so that a sweep with more values finds it again."""
-        name = title(trial).replace(" ", ",")
+        name = ",".join(f"{option}={value}" for option, value in sorted(trial.items()))
         plain = re.sub(r"[^\w.,=+-]", "_", name)
         if plain != name or len(plain) > 120:
             plain = f"{plain[:100]}-{crc32(name.encode()):08x}"
@@ -100,7 +102,7 @@ class Trials:
         """Train what is not finished, and has not failed unless `retry`. A run that fails is recorded, and the others
         follow. False if Ctrl-C or SIGTERM stopped it: the run that was training then has saved.
 
-        Raises UsageError if another process trains one of the runs.
+        Raises UsageError if another process trains one of the runs, or the folder cannot be written.
         """
         with self._interruptible():
             for trial in self.trials:
@@ -109,7 +111,10 @@ class Trials:
                     who = holder(self.path(trial))
                     raise UsageError(f"{self.path(trial)} is in use by {who}; wait for it, or stop it")
                 if state in ("waiting", "stopped") or (state == "failed" and retry):
-                    self._train(trial, bar)
+                    try:
+                        self._train(trial, bar)
+                    except OSError as error:
+                        raise UsageError(f"{self.folder}: cannot be written: {error.strerror}") from None
                 if self.stopping:
                     return False
                 bar.update(1)
