@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from gpt.options import to_json
 from gpt.tokenizer import CharacterTokenizer
 from train import arithmetic, classify, lock, report
-from train.curves import DISTINCT, LOSS, Panel, colors, plot, search_picture
+from train.curves import DISTINCT, LOSS, Panel, colors, plot, search_picture, side_by_side
 from train.presets import PYTHON_DOCS
 from train.record import differing, find_records, labels, read_record
 from train.tables import beside, shown
@@ -40,8 +40,12 @@ def make(tmp_path):
 
 
 @pytest.fixture
-def told(tmp_path, capsys):
-    def told(*words):
+def told(tmp_path, capsys, monkeypatch):
+    """told(*words, drawn=False): what the script prints; drawing takes a second."""
+
+    def told(*words, drawn=False):
+        if not drawn:
+            monkeypatch.setattr(report, "side_by_side", lambda *what: None)
         report.main([*map(str, words), "--out", str(tmp_path / "report.png")])
         return capsys.readouterr().out
 
@@ -51,7 +55,7 @@ def told(tmp_path, capsys):
 def test_the_table_the_settings_and_the_picture(make, told, tmp_path):
     make("a")
     make("b", replace(PYTHON_DOCS, lr=0.001, n_layer=2, data=("tinyshakespeare",)), (4.0, 3.0, 1.5))
-    lines = told(tmp_path / "runs/a", tmp_path / "runs/b").splitlines()
+    lines = told(tmp_path / "runs/a", tmp_path / "runs/b", drawn=True).splitlines()
     assert lines[0].split() == (
         "run script state steps best val loss at step training loss tokens time tokens/s".split()
     )
@@ -97,6 +101,7 @@ def test_a_single_run_and_folders_that_hold_runs(make, told, tmp_path):
     assert labels(find_records([tmp_path / "runs"])) == ["a", "b"]
     many = [make(f"sweep/{i}") for i in range(DISTINCT + 2)]
     assert f"\n{DISTINCT + 1} " in told(*many)
+    side_by_side(find_records(many), [path.name for path in many], tmp_path / "many.png", "time")
     assert len(set(colors(40))) == 40
 
 
