@@ -184,7 +184,10 @@ def test_errors(make, fails, tmp_path):
         f"report: {missing} is no folder (config.json: No such file or directory)"
     )
     assert "is not the folder of a run (config.json" in fails(report.main, "report", tmp_path)
-    (folder := make("a")).joinpath("config.json").write_text("{")
+    folder = make("folder")
+    near = folder.with_name("foldr")
+    assert fails(report.main, "report", near).startswith(f"report: {near} is no folder, did you mean {folder}? (")
+    (folder / "config.json").write_text("{")
     assert f"{folder}/config.json is not JSON" in fails(report.main, "report", folder)
     (folder / "config.json").write_text("[]")
     assert "config.json expects a JSON object, got []" in fails(report.main, "report", folder)

@@ -237,6 +237,9 @@ def test_errors(fails, tmp_path):
     assert "there are only 2 combinations; leave out --trials" in said("lr=1,2", "--trials", 3)
     assert "no more than 2 different combinations were found" in said("n-layer=1..2", "--trials", 3)
     assert "--trials is at least 1, not 0" in said("lr=1,2", "--trials", 0)
+    words = "is for the training script: put it after --, as in lr=1e-4,1e-3 -- "
+    assert said("lr=1,2", "--steps", 3) == f"sweep: --steps {words}--steps …"
+    assert said("lr=1,2", "--preset", "gpt2-124m") == f"sweep: --preset {words}--preset …"
     # The script's own errors come before anything is trained.
     assert "n_head" in said("n-layer=1,2", "--out", tmp_path / "x", "--", "--n-head", "7")
     assert said("lr=a,b", "--out", tmp_path / "x") == "pretrain: --lr expects a finite number, got 'a'"

@@ -7,6 +7,7 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -63,7 +64,7 @@ def read_record(path: Path) -> Record:
         config = json.loads((path / "config.json").read_text(encoding="utf-8"))
         metrics = read_metrics(path / METRICS) if (path / METRICS).exists() else []
     except OSError as error:
-        there = "is not the folder of a run" if path.is_dir() else "is no folder"
+        there = "is not the folder of a run" if path.is_dir() else f"is no folder{_meant(path)}"
         raise UsageError(f"{path} {there} ({Path(error.filename or path).name}: {error.strerror})") from None
     except ValueError as error:
         raise UsageError(f"{path}/config.json is not JSON: {error}") from None
@@ -115,12 +116,22 @@ def labels(records: Sequence[Record]) -> list[str]:
     return [str(path.relative_to(common)) for path in paths]
 
 
+def setting_names(script: str) -> set[str]:
+    """What the configuration of a script is made of."""
+    return {f.name for f in fields(import_module(f"train.{script}").Config)}
+
+
 @cache
 def _kind(names: frozenset[str]) -> str:
     """Which script has a configuration of these names; of an older version, which has the most of them."""
-    known = {s: {f.name for f in fields(import_module(f"train.{s}").Config)} for s in SCRIPTS}
+    known = {script: setting_names(script) for script in SCRIPTS}
     likest = min(SCRIPTS, key=lambda script: len(known[script] ^ names))
     return likest if len(known[likest] ^ names) < len(known[likest]) / 2 else "unknown"
+
+
+def _meant(path: Path) -> str:
+    close = get_close_matches(path.name, [run.parent.name for run in path.parent.glob("*/config.json")], 1)
+    return "".join(f", did you mean {path.with_name(name)}?" for name in close)
 
 
 def _number(x: Any) -> float | None:

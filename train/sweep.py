@@ -10,7 +10,7 @@ finished are not repeated, one that was stopped goes on from its checkpoint.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Literal
@@ -19,6 +19,8 @@ from tqdm import tqdm
 
 from gpt.options import UsageError, from_json, option, parse, run, to_json
 from train.lock import Lock, hold
+from train.recipe import flag
+from train.record import SCRIPTS, setting_names
 from train.run import replace_text
 from train.space import drawn, grid, read_space
 from train.trials import Trials
@@ -62,7 +64,8 @@ class Config:
 
 
 def main(argv: Sequence[str]) -> None:
-    about = "Search hyper-parameters: train with all of their combinations, or with some at random."
+    about = "Search hyper-parameters, lr=1e-4,1e-3 n-layer=2,4; what all runs have comes after --, -- --steps 300."
+    _check_places(argv)
     config = parse(Config, argv, {"sweep": Config()}, "sweep", "sweep", about, words="search")
     if config.show is not None:
         saved = _saved(config.show)
@@ -81,6 +84,17 @@ def main(argv: Sequence[str]) -> None:
         print(f"stopped; go on: python -m train.sweep --resume {config.out}")
     elif all(trials.state(trial) == "failed" for trial in trials.trials):
         raise UsageError(f"no run went well; what each printed is in {config.out}/logs")
+
+
+def _check_places(argv: Sequence[str]) -> None:
+    """UsageError for an option of a training script that stands before `--`."""
+    own = {flag(f.name) for f in fields(Config)}
+    for word in argv[: list(argv).index("--")] if "--" in argv else argv:
+        name = word.partition("=")[0]
+        if name in own or not name.startswith("--"):
+            continue
+        if name == "--preset" or any(name in map(flag, setting_names(script)) for script in SCRIPTS):
+            raise UsageError(f"{name} is for the training script: put it after --, as in lr=1e-4,1e-3 -- {name} …")
 
 
 def _trials(config: Config) -> Trials:
