@@ -159,6 +159,19 @@ def test_a_run_goes_on_only_with_its_own_text(train, text):
         pretrain.main(["--resume", str(run), "--steps", "5"])
 
 
+def test_a_run_of_an_older_version_that_knew_fewer_options_goes_on(train):
+    run, _ = train("a", "--steps", "3")
+    config = json.loads((run / "config.json").read_text())
+    del config["track"]
+    (run / "config.json").write_text(json.dumps(config))
+    pretrain.main(["--resume", str(run), "--steps", "4"])
+    assert metrics(run)[-1]["step"] == 4 and json.loads((run / "config.json").read_text())["track"] is None
+    del config["lr"]  # but what it learns must be known
+    (run / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UsageError, match=r"config.json: the key 'lr' is missing"):
+        pretrain.main(["--resume", str(run), "--steps", "5"])
+
+
 def test_resuming_a_run_that_was_cut_off_or_damaged(train):
     run, _ = train("a", "--steps", "3")
     with (run / "metrics.jsonl").open("a") as file:

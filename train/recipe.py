@@ -124,7 +124,7 @@ def configured(
         raise UsageError("--resume takes its configuration from the run; leave out --preset")
     text = Run.config_text(folder)
     try:
-        saved = from_json(config, text, f"{folder}/config.json")
+        saved = from_json(config, text, f"{folder}/config.json", optional=config.MAY_CHANGE)
     except UsageError as error:
         raise UsageError(f"--resume {folder}: is it a run of train.{prog}? {error}") from None
     asked = parse(config, argv, {"saved": saved}, "saved", prog, description)

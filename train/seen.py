@@ -75,7 +75,9 @@ def micro_batches(loader: tl.data.DataLoader, step: int, accumulation: int) -> I
 
 def _reopened(folder: Path) -> tuple[pretrain.Config, Corpus]:
     """The options of a run, and the text that it was trained on. Raises UsageError if that is another text now."""
-    options = from_json(pretrain.Config, Run.config_text(folder), f"{folder}/config.json")
+    options = from_json(
+        pretrain.Config, Run.config_text(folder), f"{folder}/config.json", optional=pretrain.Config.MAY_CHANGE
+    )
     try:
         corpus = pretrain.read_corpus(options, load_tokenizer(folder / "tokenizer.json"))
         known = peek(latest_weights(folder, TRAINING))["data"]
