@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -145,7 +146,7 @@ def test_a_run_that_is_trained_now(make, told):
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     for content, age, state in (
-        ({"pid": gone.pid, "host": os.uname().nodename}, 0, "stopped"),
+        ({"pid": gone.pid, "host": socket.gethostname()}, 0, "stopped"),
         ({"pid": gone.pid, "host": "elsewhere"}, 0, "running"),
         ({"pid": gone.pid, "host": "elsewhere"}, lock.DEAD + 1, "stopped"),
     ):

@@ -135,6 +135,8 @@ def test_a_failure_is_recorded_the_others_follow_and_nothing_is_done_twice(searc
     assert again[again.index("val_fraction  best") :] == "\n".join(table) + "\n"
     assert (folder / "sweep.png").exists()
 
+    with pytest.raises(UsageError, match=r"--by val_los: no run has logged that; there are step, train_loss, val_loss"):
+        search("--show", folder, "--by", "val_los")
     with pytest.raises(UsageError, match=r"is a sweep that differs in what stands after --; choose another --out, or"):
         search("val_fraction=0.1", fixed=("--steps", "7"))
     with pytest.raises(UsageError, match=r"is a sweep that differs in what is searched"):

@@ -188,7 +188,8 @@ class Trials:
     # Showing --------------------------------------------------------------------------------------------
 
     def show(self) -> None:
-        """Print the table, the best first, and draw the picture of what there is."""
+        """Print the table, the best first, and draw the picture of what there is. Raises UsageError if this cannot be
+        written, or no run has logged the number that counts."""
         rows = sorted((_Row(self, trial) for trial in self.trials), key=lambda row: row.rank)
         words = self.by.replace("_", " ")
         header = [*self.trials[0], f"best {words}", "at step", "state", "tokens", "time"]
@@ -197,9 +198,16 @@ class Trials:
         for row in rows:
             if why := failures.get(self.path(row.trial).name):
                 print(f"failed: {title(row.trial)}: {why}")
-        if measured := [row for row in rows if row.best is not None]:
+        measured = [row for row in rows if row.best is not None]
+        logged = dict.fromkeys(name for row in rows if row.record for line in row.record.metrics for name in line)
+        if logged and not any(row.record.points(self.by) for row in rows if row.record):
+            raise UsageError(f"--by {self.by}: no run has logged that; there are {', '.join(logged)}")
+        if measured:
             found = [(row.trial, row.record, row.best[0]) for row in measured if row.record and row.best]
-            search_picture(found, [title(row.trial) for row in measured], self.by, self.folder / PICTURE)
+            try:
+                search_picture(found, [title(row.trial) for row in measured], self.by, self.folder / PICTURE)
+            except OSError as error:
+                raise UsageError(f"{self.folder / PICTURE}: cannot be written: {error.strerror}") from None
             print(f"best    {title(measured[0].trial)}: {self.path(measured[0].trial)}")
             print(f"wrote   {self.folder / PICTURE}")
 
