@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from gpt.options import to_json
 from gpt.tokenizer import CharacterTokenizer
 from train import arithmetic, classify, lock, report
-from train.curves import DISTINCT, LOSS, Panel, colors, plot, search_picture, side_by_side
+from train.curves import DISTINCT, LOSS, Panel, _geometric, colors, plot, search_picture, side_by_side
 from train.presets import PYTHON_DOCS
 from train.record import differing, find_records, labels, read_record
 from train.tables import beside, shown
@@ -215,6 +215,11 @@ def test_a_table_that_is_too_wide_stands_in_parts():
 def test_settings_are_short():
     assert shown("/a/very/long/path/to/the/text/of/shakespeare.txt") == "…/to/the/text/of/shakespeare.txt"
     assert len(shown("x" * 99)) == 32 and shown("") == "''" and shown([]) == "none"
+
+
+def test_an_option_has_a_logarithmic_axis_where_its_values_are_powers():
+    assert _geometric([1e-3, 3e-3, 1e-2]) and _geometric([1, 10, 100])
+    assert not _geometric([0.01, 0.1, 0.2, 0.3]) and not _geometric([0, 1, 10]) and not _geometric([2, 3, 4])
 
 
 def test_a_search_is_drawn_over_its_options(make, tmp_path):

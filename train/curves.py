@@ -114,7 +114,7 @@ def _over_option(axes: Axes, values: Sequence[str], best: Sequence[float], palet
         axes.set_xticks(range(len(kinds)), kinds)
         axes.set_xlim(-0.5, len(kinds) - 0.5)
     else:
-        if min(places) > 0 and max(places) / min(places) >= 8:
+        if _geometric(places):
             axes.set_xscale("log")
         if len(set(places)) <= DISTINCT and len(set(places)) < len(places):
             axes.set_xticks(sorted(set(places)), [f"{place:g}" for place in sorted(set(places))])
@@ -124,6 +124,12 @@ def _over_option(axes: Axes, values: Sequence[str], best: Sequence[float], palet
         axes.plot(sorted(first), [first[place] for place in sorted(first)], color="#bbbbbb", linestyle="--", zorder=1)
     axes.scatter(places, best, c=list(palette), s=45, zorder=2)
     axes.scatter(places[:1], best[:1], s=170, facecolors="none", edgecolors="#333333", zorder=3)
+
+
+def _geometric(places: Sequence[float]) -> bool:
+    """Whether places lie far apart, and rather as powers do than in equal steps."""
+    low, high, middle = min(places), max(places), float(np.median(places))
+    return 0 < 8 * low <= high and abs(middle - np.sqrt(low * high)) < abs(middle - (low + high) / 2)
 
 
 def _places(values: Sequence[str]) -> list[float] | None:
