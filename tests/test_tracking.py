@@ -81,6 +81,8 @@ def test_tracking_that_begins_on_the_way_has_the_whole_run(folder):
 
 
 def test_a_disk_that_is_full_does_not_stop_training(folder, monkeypatch, capsys):
+    pytest.importorskip("tensorboardX", reason="tensorboardX is not installed: pip install 'tensorlite[tensorboard]'")
+
     def full(self, line):
         if line["step"] >= 2:
             raise OSError(28, "No space left on device")
