@@ -68,7 +68,7 @@ def build(text: Path, folder: Path, processes: int) -> dict[str, Any]:
 def waiting(tokens: TokenArray, steps: int) -> dict[str, float]:
     """The share of a training step of the shakespeare-char model that is spent in the DataLoader."""
     config = PRESETS["shakespeare-char"]
-    model = GPT(config.model(65))
+    model = GPT(config.gpt_config(65))
     optimizer = tl.optim.AdamW(model.parameter_groups(config.weight_decay), lr=config.lr)
     windows = Windows(tokens, config.context_length, 1)
     loader = tl.data.DataLoader(windows, config.batch_size, shuffle=True, drop_last=True, collate_fn=tuple)

@@ -71,7 +71,7 @@ def test_the_divergence_is_on_average_that_of_the_distributions():
 def test_answers_are_kept_for_so_many_updates():
     tl.manual_seed(0)
     config = replace(DEFAULT, updates=3, group=4, kl=0.1)
-    model = GPT(config.model(TOKENIZER.vocab_size))
+    model = GPT(config.gpt_config(TOKENIZER.vocab_size))
     answers = Answers(model, model, Problems.of(1), config)
     drawn = [answers.to(np.arange(8)) for _ in range(4)]
     assert drawn[0] is drawn[1] is drawn[2] is not drawn[3]
