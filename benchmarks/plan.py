@@ -1,13 +1,15 @@
 """What `train.plan` says of a run, and what the run takes: `python -m benchmarks.plan`.
 
-Each case is planned in one process and trained in another, by the loop that all scripts train in, on random tokens. The
-figures of a case that is not run stay as they were in the results' file.
+Each case is planned in one process and trained in another, by the loop that all scripts train in, on random tokens.
+They take turns, so that what disturbs the machine disturbs both. The figures of a case that is not run stay as they
+were in the results' file.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import statistics
 import subprocess
 import sys
@@ -27,84 +29,129 @@ from train.loop import Loop, Task
 from train.pace import measure
 from train.run import Run
 
-ALONE = "--checkpoint-every none --no-measure-peak"
-CASES = {
-    "4x128, 12 x 64": f"--model shakespeare-char --batch 12 {ALONE} --steps 40",
-    "6x384, 16 x 256": f"--model shakespeare-char-gpu --batch 16 {ALONE} --steps 5",
-    "6x384, 4 x 256, saving": "--model shakespeare-char-gpu --batch 4 --checkpoint-every 1 --no-measure-peak --steps 8",
-    "gpt2, 1 x 256": f"--model gpt2 --context-length 256 --batch 1 {ALONE} --steps 5",
-    "gpt2, 4 x 256": f"--model gpt2 --context-length 256 --batch 4 {ALONE} --steps 4",
-    "gpt2, 2 x 512": f"--model gpt2 --context-length 512 --batch 2 {ALONE} --steps 4",
-    "gpt2, 1 x 256, 3 times": f"--model gpt2 --context-length 256 --batch 1 --accumulation 3 {ALONE} --steps 3",
-    "2 blocks of gpt2-medium, 2 x 512": f"--model gpt2-medium --n-layer 2 --context-length 512 --batch 2 {ALONE} --steps 5",
+ONCE = "--checkpoint-every none --no-measure-peak"  # saved at the end
+CASES = {  # what is asked for, and the steps in a turn
+    "4x128, 12 x 64": (f"--model shakespeare-char --batch 12 {ONCE}", 20),
+    "6x384, 16 x 256": (f"--model shakespeare-char-gpu --batch 16 {ONCE}", 1),
+    "6x384, 4 x 256, saving": ("--model shakespeare-char-gpu --batch 4 --checkpoint-every 1 --no-measure-peak", 3),
+    "gpt2, 1 x 256": (f"--model gpt2 --context-length 256 --batch 1 {ONCE}", 2),
+    "gpt2, 4 x 256": (f"--model gpt2 --context-length 256 --batch 4 {ONCE}", 1),
+    "gpt2, 2 x 512": (f"--model gpt2 --context-length 512 --batch 2 {ONCE}", 1),
+    "gpt2, 3 times 1 x 256": (f"--model gpt2 --context-length 256 --batch 1 --accumulation 3 {ONCE}", 1),
+    "gpt2-medium in 2 blocks, 2 x 512": (f"--model gpt2-medium --n-layer 2 --context-length 512 --batch 2 {ONCE}", 1),
 }
-LIMITS = {"memory": 0.15, "time": 0.25}
+LIMITS = {"bytes": 0.15, "seconds": 0.25}
 
 
-def planned(config: plan.Config, gpt: GPTConfig) -> dict[str, float]:
-    """Bytes, and seconds of a step, without taking one."""
+def planned(config: plan.Config, gpt: GPTConfig) -> None:
+    """Answers with bytes, and then in each turn with the seconds of a step, without taking one."""
     needed = plan.total(footprint(gpt, config.micro_batch, config.accumulation), config, resident_memory())
-    return {"bytes": needed, "seconds": measure(gpt, config.micro_batch).step(gpt.n_layer, config.accumulation)}
+    answer = str(needed)
+    while _asked(answer):
+        answer = str(measure(gpt, config.micro_batch).step(gpt.n_layer, config.accumulation))
 
 
-def trained(config: plan.Config, gpt: GPTConfig) -> dict[str, float]:
-    """The same, of a run. Its first step, for which all memory is fresh, is not timed."""
+def trained(config: plan.Config, gpt: GPTConfig) -> None:
+    """Answers with the seconds of a step after each turn, and at the end with bytes."""
     model = GPT(gpt)
     ids = tl.randint(0, gpt.vocab_size, (4 * config.micro_batch, gpt.context_length))
     loader = tl.data.DataLoader(tl.data.TensorDataset(ids, ids), config.micro_batch)
-    task = Task(
-        model,
-        loader,
-        loss=lambda batch: model.loss(*batch),
-        count=lambda batch: batch[0].numel(),
-        evaluate=lambda step, last: {},
-        write=lambda model, folder: save_model(model, folder / "model.safetensors"),
-    )
     with tempfile.TemporaryDirectory() as folder:
         run = Run.create(Path(folder, "run"), "{}")
+
+        def turn(step: int, last: bool) -> dict[str, float]:
+            speeds = [
+                line["tokens_per_second"] for line in run.metrics[-config.eval_every :] if line["tokens_per_second"]
+            ]
+            if not last:
+                _asked(str(config.tokens_per_step / statistics.median(speeds)) if speeds else "ready")
+            return {}
+
+        task = Task(
+            model,
+            loader,
+            loss=lambda batch: model.loss(*batch),
+            count=lambda batch: batch[0].numel(),
+            evaluate=turn,
+            write=lambda model, folder: save_model(model, folder / "model.safetensors"),
+        )
         Loop(task, config, run).train()
-        speeds = [line["tokens_per_second"] for line in run.metrics if line["step"] > 1]
-    return {"bytes": peak_bytes(), "seconds": config.tokens_per_step / statistics.median(speeds)}
+    _asked(str(peak_bytes()))
 
 
-def worker(how: str, flags: str) -> None:
-    config = plan.asked([*flags.split(), "--log-every", "1", "--eval-every", "1000000"])
-    gpt = config.gpt_config(plan.vocabulary(config))
-    print(json.dumps({"planned": planned, "trained": trained}[how](config, gpt)))
+def _asked(answer: str) -> bool:
+    """Answer, and wait until the next question; False if there will be none."""
+    print(f"answer {answer}", flush=True)
+    return bool(sys.stdin.readline())
+
+
+class Worker:
+    """A process that plans or trains a case."""
+
+    def __init__(self, how: str, flags: str):
+        command = [sys.executable, "-m", "benchmarks.plan", "--worker", how, flags]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.first = self.answer()
+
+    def answer(self) -> str:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if line.startswith("answer "):
+                return line.split()[1]
+        raise RuntimeError(f"{shlex.join(self.process.args)} ended")  # type: ignore[arg-type]
+
+    def ask(self) -> float:
+        assert self.process.stdin is not None
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        return float(self.answer())
+
+
+def compare(flags: str, steps: int, turns: int) -> dict[str, dict[str, float]]:
+    """Bytes, and seconds of a step: planned, and measured. The first turn, in which memory is fresh, does not count."""
+    said = Worker("planned", flags)
+    found = Worker("trained", f"{flags} --steps {steps * (turns + 2)} --eval-every {steps} --log-every 1")
+    try:
+        found.ask()
+        seconds = [(said.ask(), found.ask()) for _ in range(turns)]
+        peak = found.ask()
+    finally:
+        said.process.kill()
+        found.process.kill()
+    times = [statistics.median(column) for column in zip(*seconds)]
+    return {
+        "planned": {"bytes": float(said.first), "seconds": times[0]},
+        "measured": {"bytes": peak, "seconds": times[1]},
+        "off": {"bytes": float(said.first) / peak - 1, "seconds": times[0] / times[1] - 1},
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.plan", description=__doc__, allow_abbrev=False)
     parser.add_argument("--case", choices=CASES, action="append", help="one of them only (may be repeated)")
+    parser.add_argument("--turns", type=int, default=3, help="turns of each process (default: 3)")
     parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.worker:
-        worker(*given.worker)
+        how, flags = given.worker
+        config = plan.asked(flags.split())
+        {"planned": planned, "trained": trained}[how](config, config.gpt_config(plan.vocabulary(config)))
         return
     file = Path(__file__).parent / "results" / "plan.json"
     cases: dict[str, Any] = json.loads(file.read_text())["cases"] if file.exists() else {}
-    print(
-        f"{machine()['cpu']}\n{'':<40}{'memory: planned':>17}{'measured':>10}{'':>7}{'time: planned':>16}{'measured':>10}"
-    )
+    print(machine()["cpu"])
+    print(f"{'':<34}{'memory: planned':>17}{'measured':>12}{'':>6}{'time: planned':>18}{'measured':>12}")
     for name in given.case or CASES:
-        said, found = (_in_a_process(how, CASES[name]) for how in ("planned", "trained"))
-        off = {what: said[unit] / found[unit] - 1 for what, unit in (("memory", "bytes"), ("time", "seconds"))}
-        cases[name] = {"planned": said, "trained": found, "off": off}
+        cases[name] = found = compare(*CASES[name], given.turns)
+        (bytes_said, said), (bytes_found, seconds), (off, off_time) = (each.values() for each in found.values())
         print(
-            f"{name:<40}{said['bytes'] / 2**20:>13,.0f} MiB{found['bytes'] / 2**20:>6,.0f} MiB{off['memory']:>+7.0%}"
-            f"{1e3 * said['seconds']:>13,.0f} ms{1e3 * found['seconds']:>7,.0f} ms{off['time']:>+7.0%}"
+            f"{name:<34}{bytes_said / 2**20:>13,.0f} MiB{bytes_found / 2**20:>8,.0f} MiB{off:>+6.0%}"
+            f"{1e3 * said:>15,.0f} ms{1e3 * seconds:>9,.0f} ms{off_time:>+6.0%}",
+            flush=True,
         )
+        write("plan", {"cases": cases})
     wrong = [f"{name} ({what})" for name in cases for what in LIMITS if abs(cases[name]["off"][what]) > LIMITS[what]]
-    print(
-        f"more than {LIMITS['memory']:.0%} of memory or {LIMITS['time']:.0%} of time off: {', '.join(wrong) or 'none'}"
-    )
-    print(f"wrote {write('plan', {'cases': cases})}")
-
-
-def _in_a_process(how: str, flags: str) -> dict[str, float]:
-    command = [sys.executable, "-m", "benchmarks.plan", "--worker", how, flags]
-    printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-    return json.loads(printed.splitlines()[-1])
+    print(f"further off than 15% of memory, 25% of time: {', '.join(wrong) or 'none'}; wrote {file}")
 
 
 if __name__ == "__main__":

@@ -124,7 +124,7 @@ def test_a_build_that_is_killed_goes_on(build, tokenizer, tmp_path, jsonl):
         process.send_signal(signal.SIGKILL)
         process.wait()
     killed = build("killed")
-    (killed / ".lock").unlink(missing_ok=True)
+    (killed / "run.lock").unlink(missing_ok=True)
     assert content(killed) == content(build("whole"))
 
 

@@ -10,7 +10,6 @@ import json
 import time
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from hashlib import blake2b
 from pathlib import Path
@@ -21,6 +20,7 @@ from tqdm import tqdm
 from gpt.options import UsageError
 from gpt.tokenizer import Tokenizer, load_tokenizer
 from tensorlite.serialize import replacing
+from train import lock
 from train.corpus.documents import PIECE, pieces
 from train.corpus.encode import Text, encoded
 from train.corpus.folder import INDEX, PARTS, PROGRESS, TOKENIZER, digest, write_index
@@ -29,7 +29,6 @@ from train.corpus.sources import STDIN, Source
 from train.corpus.text import make_tokenizer
 from train.corpus.writer import ShardWriter
 
-LOCK = ".lock"
 SAVE_EVERY = 10.0  # seconds
 BATCH = 2**19  # bytes of text that a process encodes at a time
 
@@ -199,7 +198,7 @@ class Build:
         """The progress of the build that the folder holds unfinished; None if the folder is new, which it then is."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            names = {path.name for path in self.folder.iterdir()} - {LOCK}
+            names = {path.name for path in self.folder.iterdir()} - {lock.NAME}
             if overwrite:
                 for path in _ours(self.folder):
                     path.unlink()
@@ -261,24 +260,3 @@ def _ours(folder: Path) -> list[Path]:
     """What a build puts into a folder."""
     patterns = [INDEX, PROGRESS, TOKENIZER, *(f"{part}_*.bin" for part in PARTS), ".*.part"]
     return [path for pattern in patterns for path in folder.glob(pattern)]
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Nobody else builds in the folder meanwhile. UsageError if somebody does. The lock goes with its process."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / LOCK).open("w")
-    except OSError as error:
-        raise UsageError(f"--out {folder}: cannot be written: {error.strerror}") from None
-    with file:
-        try:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except ImportError:  # Windows refuses to rename or remove a file that another process has open
-            pass
-        except OSError:
-            raise UsageError(f"--out {folder}: another process is building there") from None
-        yield
-        (folder / LOCK).unlink(missing_ok=True)
