@@ -10,6 +10,7 @@ import json
 import time
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from hashlib import blake2b
 from pathlib import Path
@@ -86,6 +87,12 @@ class Build:
         self._settings = json.loads(json.dumps({**asdict(plan), "piece": PIECE}))
         saved = self._saved(overwrite)
         self.resumed = saved is not None
+        with _written(folder):
+            self._begin(saved)
+
+    def _begin(self, saved: dict[str, Any] | None) -> None:
+        """Anew, or where the build was that `saved` tells of."""
+        folder, plan = self.folder, self.plan
         if saved is None:
             self.tokenizer = _tokenizer(plan)
             self.tokenizer.save(folder / TOKENIZER)
@@ -121,7 +128,7 @@ class Build:
             smoothing=0.1,
         )
         try:
-            with bar:
+            with _written(self.folder), bar:
                 for result, read in encoded(self._batches(), self.folder / TOKENIZER, processes):
                     for reason in (*read.refused, *result.refused):
                         self._refuse(reason)
@@ -138,14 +145,10 @@ class Build:
                 parts = {part: writer.finish() for part, writer in self.writers.items()}
                 write_index(self.folder, self.tokenizer, parts, self._told())
                 (self.folder / PROGRESS).unlink()
-        except OSError as error:
-            raise UsageError(
-                f"--out {self.folder}: cannot be written: {error.strerror or error}; when that is mended, the same "
-                "command goes on"
-            ) from None
         finally:
             for writer in self.writers.values():
-                writer.close()
+                with suppress(OSError):  # what a full disk does not take now is written anew
+                    writer.close()
 
     def _batches(self) -> Iterator[tuple[list[Text], Read]]:
         """What is yet to be read, in batches."""
@@ -240,6 +243,18 @@ class Build:
     def _told(self) -> dict[str, Any]:
         settings = {name: value for name, value in self._settings.items() if name not in ("sources", "piece")}
         return {**settings, "sources": [s.name for s in self.plan.sources], **asdict(self.count)}
+
+
+@contextmanager
+def _written(folder: Path) -> Iterator[None]:
+    """Inside, what cannot be written is a UsageError."""
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(
+            f"--out {folder}: cannot be written: {error.strerror or error}; when that is mended, the same command "
+            "goes on"
+        ) from None
 
 
 def _tokenizer(plan: Plan) -> Tokenizer:
