@@ -30,15 +30,15 @@ from train.pace import measure
 from train.run import Run
 
 ONCE = "--checkpoint-every none --no-measure-peak"  # saved at the end
-CASES = {  # what is asked for, and the steps in a turn
+CASES = {  # what is asked for, and the steps in a turn, of which the last is not timed
     "4x128, 12 x 64": (f"--model shakespeare-char --batch 12 {ONCE}", 20),
-    "6x384, 16 x 256": (f"--model shakespeare-char-gpu --batch 16 {ONCE}", 1),
+    "6x384, 16 x 256": (f"--model shakespeare-char-gpu --batch 16 {ONCE}", 2),
     "6x384, 4 x 256, saving": ("--model shakespeare-char-gpu --batch 4 --checkpoint-every 1 --no-measure-peak", 3),
     "gpt2, 1 x 256": (f"--model gpt2 --context-length 256 --batch 1 {ONCE}", 2),
-    "gpt2, 4 x 256": (f"--model gpt2 --context-length 256 --batch 4 {ONCE}", 1),
-    "gpt2, 2 x 512": (f"--model gpt2 --context-length 512 --batch 2 {ONCE}", 1),
-    "gpt2, 3 times 1 x 256": (f"--model gpt2 --context-length 256 --batch 1 --accumulation 3 {ONCE}", 1),
-    "gpt2-medium in 2 blocks, 2 x 512": (f"--model gpt2-medium --n-layer 2 --context-length 512 --batch 2 {ONCE}", 1),
+    "gpt2, 4 x 256": (f"--model gpt2 --context-length 256 --batch 4 {ONCE}", 2),
+    "gpt2, 2 x 512": (f"--model gpt2 --context-length 512 --batch 2 {ONCE}", 2),
+    "gpt2, 3 times 1 x 256": (f"--model gpt2 --context-length 256 --batch 1 --accumulation 3 {ONCE}", 2),
+    "gpt2-medium in 2 blocks, 2 x 512": (f"--model gpt2-medium --n-layer 2 --context-length 512 --batch 2 {ONCE}", 2),
 }
 LIMITS = {"bytes": 0.15, "seconds": 0.25}
 
@@ -59,12 +59,14 @@ def trained(config: plan.Config, gpt: GPTConfig) -> None:
     with tempfile.TemporaryDirectory() as folder:
         run = Run.create(Path(folder, "run"), "{}")
 
+        def seconds() -> str:
+            """Of a step of the turn that is over."""
+            speeds = [line["tokens_per_second"] for line in run.metrics[1 - config.eval_every :]]
+            return str(config.tokens_per_step / statistics.median(speeds))
+
         def turn(step: int, last: bool) -> dict[str, float]:
-            speeds = [
-                line["tokens_per_second"] for line in run.metrics[-config.eval_every :] if line["tokens_per_second"]
-            ]
             if not last:
-                _asked(str(config.tokens_per_step / statistics.median(speeds)) if speeds else "ready")
+                _asked(seconds() if step else "ready")
             return {}
 
         task = Task(
@@ -76,6 +78,7 @@ def trained(config: plan.Config, gpt: GPTConfig) -> None:
             write=lambda model, folder: save_model(model, folder / "model.safetensors"),
         )
         Loop(task, config, run).train()
+        _asked(seconds())
     _asked(str(peak_bytes()))
 
 
@@ -110,7 +113,7 @@ class Worker:
 def compare(flags: str, steps: int, turns: int) -> dict[str, dict[str, float]]:
     """Bytes, and seconds of a step: planned, and measured. The first turn, in which memory is fresh, does not count."""
     said = Worker("planned", flags)
-    found = Worker("trained", f"{flags} --steps {steps * (turns + 2)} --eval-every {steps} --log-every 1")
+    found = Worker("trained", f"{flags} --steps {steps * (turns + 1)} --eval-every {steps} --log-every 1")
     try:
         found.ask()
         seconds = [(said.ask(), found.ask()) for _ in range(turns)]
