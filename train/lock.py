@@ -18,6 +18,7 @@ from typing import Any
 from weakref import WeakValueDictionary, finalize
 
 from gpt.options import UsageError
+from tensorlite.serialize import clear_partial
 
 try:
     import fcntl
@@ -37,6 +38,7 @@ class Lock:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             descriptor = _taken(path)
+            clear_partial(folder)
             os.ftruncate(descriptor, 0)
             os.lseek(descriptor, 0, os.SEEK_SET)
             os.write(descriptor, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode())
