@@ -133,6 +133,8 @@ def memory(config: Config, gpt: GPTConfig, program: int, room: int) -> int:
     where = ", in the machine's memory" if config.device == "cuda" else ""
     print(f"memory   weights {gib(one.weights)}, gradients {gib(one.gradients)}, optimiser {gib(one.optimizer)}")
     print(f"         the copy that a checkpoint is written from {gib(one.copy)}{where}, the program {gib(program)}")
+    if config.measure_peak:
+        print(f"         at the start {gib(machine.TAKEN)}, in which the machine's peak is measured")
     print(f"         {'the step as':>16}{'activations':>14}{'logits':>11}{'in all':>11}   of {gib(room)}")
     fitting = 0
     for batch, row in rows.items():
