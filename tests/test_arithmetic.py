@@ -97,7 +97,7 @@ def test_what_was_better_than_expected():
 def test_the_slope_is_that_of_the_expected_reward():
     """Of all twelve answers to a question at once, each weighted by its probability: sum p r, differentiated."""
     tl.manual_seed(0)
-    model = GPT(DEFAULT.model(TOKENIZER.vocab_size)).to(tl.float64)
+    model = GPT(DEFAULT.gpt_config(TOKENIZER.vocab_size)).to(tl.float64)
     question = tl.from_numpy(Problems.of(1).questions[78:79])  # (1, 4)
     rewards = tl.randn(12, dtype=tl.float64)
     probabilities = model(question)[0][0, 0].softmax(-1)  # (12,)
