@@ -55,6 +55,13 @@ def synchronize(device: Any = None) -> None:
         cupy.cuda.runtime.deviceSynchronize()
 
 
+def mem_get_info(device: Any = None) -> tuple[int, int]:
+    """Bytes of a GPU's memory: how many are free, and how many there are."""
+    cupy, index = _cupy(device, "mem_get_info")
+    with cupy.cuda.Device(index):
+        return cupy.cuda.runtime.memGetInfo()
+
+
 def _pool(device: Any, what: str, question: str) -> Any:
     cupy, index = _cupy(device, what)
     with cupy.cuda.Device(index):

@@ -60,7 +60,7 @@ class Config(Shape, Recipe):
             raise UsageError(f"--digits is at most 3, not {self.digits}: the chance of a right guess is then too small")
         if self.context_length < 4 * self.digits + 2:
             raise UsageError(f"--context-length is too short for {4 * self.digits + 2} characters; raise it")
-        self.model(1)
+        self.gpt_config(1)
 
 
 DEFAULT = Config(
@@ -205,7 +205,7 @@ def main(argv: Sequence[str]) -> None:
         tl.manual_seed(config.seed)
         out = Run.create(config.out or unused(Path("runs/arithmetic")), to_json(config))
         TOKENIZER.save(out.path / "tokenizer.json")
-        model = GPT(config.model(TOKENIZER.vocab_size))
+        model = GPT(config.gpt_config(TOKENIZER.vocab_size))
         if config.kl:
             save_model(model, out.path / INITIAL)
         train(config, model, out, {})

@@ -1,4 +1,4 @@
-"""One process to a run's folder.
+"""One process to a folder: of a run, or of shards that are being built.
 
 The operating system holds the lock (flock) and lets go when the process ends, however it ends; the file says who holds
 it. Where another machine had the folder, or the file system knows no locks, the file's time of change tells: its holder
@@ -18,6 +18,7 @@ from typing import Any
 from weakref import WeakValueDictionary, finalize
 
 from gpt.options import UsageError
+from tensorlite.serialize import clear_partial
 
 try:
     import fcntl
@@ -30,12 +31,14 @@ DEAD = 120.0  # seconds without one, after which a process that cannot be asked 
 
 
 class Lock:
-    """Holds a folder as long as this object lives, or the process."""
+    """Holds a folder as long as this object lives, or a `with` block, or the process."""
 
     def __init__(self, folder: Path):
         path = folder / NAME
         try:
+            folder.mkdir(parents=True, exist_ok=True)
             descriptor = _taken(path)
+            clear_partial(folder)
             os.ftruncate(descriptor, 0)
             os.lseek(descriptor, 0, os.SEEK_SET)
             os.write(descriptor, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode())
@@ -45,13 +48,19 @@ class Lock:
         threading.Thread(target=_renew, args=(path, over), name="lock", daemon=True).start()
         self.release = finalize(self, _release, descriptor, path, over)
 
+    def __enter__(self) -> Lock:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.release()
+
 
 _held: WeakValueDictionary[Path, Lock] = WeakValueDictionary()
 
 
 def hold(folder: Path) -> Lock:
-    """The lock of `folder`, once more if this process has it. Raises UsageError if another process has it, or if the
-    folder cannot be written."""
+    """The lock of `folder`, which is made if need be; once more if this process has it. Raises UsageError if another
+    process has it, or if the folder cannot be written."""
     key = folder.resolve()
     lock = _held.get(key)
     if lock is None or not lock.release.alive:
@@ -98,7 +107,7 @@ def _taken(path: Path) -> int:
         silent = time.time() - os.fstat(descriptor).st_mtime
         if free is False:
             os.close(descriptor)
-            raise UsageError(f"{path.parent} is in use by {who}; wait for it, or stop it (kill finishes its step)")
+            raise UsageError(f"{path.parent} is in use by {who}; wait for it, or stop it (kill, without -9)")
         if before and silent < DEAD and (free is None or before.get("host") != socket.gethostname()):
             os.close(descriptor)
             raise UsageError(

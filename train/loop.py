@@ -84,8 +84,7 @@ class Loop:
         self.task, self.recipe, self.run = task, recipe, run
         self.model = task.model.to(recipe.device)
         self.steps = recipe.steps or math.ceil((recipe.epochs or 1) * len(task.loader) / recipe.accumulation)
-        groups = parameter_groups(self.model, recipe.weight_decay)
-        self.optimizer = tl.optim.AdamW(groups, lr=recipe.lr, betas=(recipe.beta1, recipe.beta2))
+        self.optimizer = make_optimizer(self.model, recipe)
         self.scheduler = LambdaLR(self.optimizer, _schedule(recipe, self.steps))
         self.outliers = Outliers(recipe.skip_outliers)
         self.parts: dict[str, Any] = {
@@ -329,6 +328,12 @@ class Loop:
         words = ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in results.items())
         bar.write(f"step {self.step:>6,}/{self.steps:,}: {words}", file=sys.stdout)
         sys.stdout.flush()
+
+
+def make_optimizer(model: nn.Module, recipe: Recipe) -> tl.optim.AdamW:
+    """AdamW as the recipe has it, for what learns in `model`."""
+    groups = parameter_groups(model, recipe.weight_decay)
+    return tl.optim.AdamW(groups, lr=recipe.lr, betas=(recipe.beta1, recipe.beta2))
 
 
 def _schedule(recipe: Recipe, steps: int) -> Schedule:

@@ -50,7 +50,7 @@ def start(config: Config) -> None:
     out = Run.create(folder, to_json(config))
     corpus.tokenizer.save(out.path / "tokenizer.json")
     tl.manual_seed(config.seed)
-    train(config, corpus, GPT(config.model(corpus.tokenizer.vocab_size)), out, {})
+    train(config, corpus, GPT(config.gpt_config(corpus.tokenizer.vocab_size)), out, {})
 
 
 def resume(config: Config, folder: Path) -> None:

@@ -104,7 +104,7 @@ class Shape:
     tied: bool = option(True, "the head shares its weights with the token embedding")
     init_std: float | None = option(0.04, "standard deviation of the blocks' fresh matrices; 0.02 sqrt(768 / n_embd)")
 
-    def model(self, vocab_size: int) -> GPTConfig:
+    def gpt_config(self, vocab_size: int) -> GPTConfig:
         """The configuration of the model. Raises UsageError if there can be no such model."""
         try:
             return GPTConfig(vocab_size=vocab_size, **{f.name: getattr(self, f.name) for f in fields(Shape)})
