@@ -2,7 +2,8 @@
 
 Writes a text of the given size, of the words of Python's standard library, encodes it with GPT-2's tokens in 1 and 2
 processes, and measures MB/s and the memory of the process that writes and of those that encode. Then trains the
-shakespeare-char model on shards for some steps and measures how long it waits for batches.
+shakespeare-char model for some steps, on a text in memory and on these shards, and measures how long it waits for
+batches.
 """
 
 from __future__ import annotations
@@ -17,8 +18,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+import tensorlite as tl
 from benchmarks.tokenizer import library
 from benchmarks.turns import machine, write
+from gpt.model import GPT
+from tensorlite.nn.utils import clip_grad_norm_
+from train.corpus import TokenArray, Windows, make_tokenizer, read, split
+from train.corpus.folder import open_corpus
+from train.presets import PRESETS
 
 _BUILD = """
 import resource, sys
@@ -58,19 +65,12 @@ def build(text: Path, folder: Path, processes: int) -> dict[str, Any]:
     }
 
 
-def waiting(folder: Path, steps: int) -> dict[str, float]:
+def waiting(tokens: TokenArray, steps: int) -> dict[str, float]:
     """The share of a training step of the shakespeare-char model that is spent in the DataLoader."""
-    import tensorlite as tl
-    from gpt.model import GPT
-    from train.corpus import Windows
-    from train.corpus.folder import open_corpus
-    from train.presets import PRESETS
-
     config = PRESETS["shakespeare-char"]
-    corpus = open_corpus([folder], "gpt2", config.context_length)
-    model = GPT(config.model(65))
-    optimizer = tl.optim.AdamW(model.parameters(), lr=1e-3)
-    windows = Windows(corpus.train, config.context_length, 1)
+    model = GPT(config.gpt_config(65))
+    optimizer = tl.optim.AdamW(model.parameter_groups(config.weight_decay), lr=config.lr)
+    windows = Windows(tokens, config.context_length, 1)
     loader = tl.data.DataLoader(windows, config.batch_size, shuffle=True, drop_last=True, collate_fn=tuple)
     batches, waited, start = iter(loader), 0.0, time.perf_counter()
     for step in range(steps + 5):
@@ -79,7 +79,8 @@ def waiting(folder: Path, steps: int) -> dict[str, float]:
         before = time.perf_counter()
         x, y = next(batches)
         waited += time.perf_counter() - before
-        model.loss(x % 65, y % 65).backward()  # nanoGPT's 65 characters, whatever the shards are of
+        model.loss(x % 65, y % 65).backward()  # nanoGPT's 65 characters, whatever the tokens are
+        clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
     seconds = time.perf_counter() - start
@@ -104,10 +105,18 @@ def main() -> None:
                 f"{processes} encoding: {found['mb_per_s']:.1f} MB/s; peak {found['writer_mib']:,} MiB writing, "
                 f"{found['encoder_mib']:,} MiB encoding"
             )
-        results["waiting"] = found = waiting(Path(name, "shards-1"), given.steps)
-        print(
-            f"a step takes {found['step_ms']:.1f} ms, of which {found['wait_us']:.0f} us waiting: {found['share']:.2%}"
-        )
+        text_in_memory, source = read(())
+        corpora = {
+            "text": split(text_in_memory, make_tokenizer("characters", text_in_memory, 0), 0.1, 64, source),
+            "shards": open_corpus([Path(name, "shards-1")], "gpt2", 64),
+        }
+        results["waiting"] = {}
+        for kind, corpus in corpora.items():
+            results["waiting"][kind] = found = waiting(corpus.train, given.steps)
+            print(
+                f"{kind}: a step takes {found['step_ms']:.1f} ms, of which {found['wait_us']:.0f} us waiting for data: "
+                f"{found['share']:.2%}"
+            )
     print(f"wrote {write('corpus', results)}")
 
 

@@ -47,7 +47,7 @@ def main() -> None:
     tokenizer = make_tokenizer("words", "\n".join(texts), 0)
     samples = fitting((encode(d, template, tokenizer) for d in dialogues), config.context_length, "training")
     tl.manual_seed(0)
-    model = GPT(config.model(tokenizer.vocab_size))
+    model = GPT(config.gpt_config(tokenizer.vocab_size))
     end = tokenizer.eot_id
     assert end is not None  # words has one
 

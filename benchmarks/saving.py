@@ -10,10 +10,11 @@ import statistics
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import tensorlite as tl
+from benchmarks.turns import write as write_results
 from gpt.checkpoint import save_model
 from gpt.config import GPTConfig
 from gpt.model import GPT
@@ -64,6 +65,9 @@ def main(argv: Sequence[str]) -> None:
     print(f"a step takes {milli(quiet)}; {milli(during)} while a checkpoint is written beside it")
     print(f"saving stops training for {milli(copies[1:])} (the first time {1e3 * copies[0]:,.0f} ms)")
     print(f"it would for {milli(waits[1:])}, were it written at once")
+    medians = {"step": quiet, "step_while_writing": during, "stop": copies[1:], "stop_if_written_at_once": waits[1:]}
+    results = {f"{name}_ms": 1e3 * statistics.median(seconds) for name, seconds in medians.items()}
+    print(f"wrote {write_results('saving', {**asdict(config), 'checkpoint_mb': size / 1e6, **results})}")
 
 
 def milli(seconds: Sequence[float]) -> str:

@@ -34,10 +34,10 @@ def serve(step: Callable[[], Any], warmup: int) -> None:
             start = time.perf_counter()
             step()
             times.append(time.perf_counter() - start)
-        print(json.dumps({"seconds": times, "peak_bytes": _peak_bytes()}), flush=True)
+        print(json.dumps({"seconds": times, "peak_bytes": peak_bytes()}), flush=True)
 
 
-def _peak_bytes() -> int:
+def peak_bytes() -> int:
     """The most memory this process has had. (What getrusage says of a child starts from what its parent had.)"""
     status = Path("/proc/self/status")
     if status.exists():

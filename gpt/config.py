@@ -99,9 +99,19 @@ class GPTConfig:
             layer("lm_head", self.vocab_size, C, bias=False)
         return shapes
 
-    def parameters(self) -> int:
-        """How many numbers the model learns, without building it."""
-        return sum(map(math.prod, self.shapes().values()))
+    def parameters(self, non_embedding: bool = False) -> int:
+        """How many numbers the model learns, without building it; `non_embedding` as in `GPT.num_parameters`."""
+        tables = {"wpe.weight"} if self.tied else {"wpe.weight", "wte.weight"}
+        return sum(math.prod(shape) for name, shape in self.shapes().items() if not (non_embedding and name in tables))
+
+    def flops_per_token(self) -> int:
+        """Floating-point operations, forward and backward, per token of a sequence as long as the context.
+
+        Each of N weights multiplies and adds once forward and twice backward, and attention has two more such products
+        with context_length vectors of n_embd numbers in each layer. That counts what causal attention may skip, as
+        Chowdhery et al., *PaLM* (2022), appendix B, do.
+        """
+        return 6 * self.parameters(non_embedding=True) + 12 * self.n_layer * self.n_embd * self.context_length
 
     def to_dict(self) -> dict[str, int | float | bool | None]:
         """The fields, as JSON can hold them."""

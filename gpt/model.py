@@ -179,14 +179,8 @@ class GPT(nn.Module):
         return parameter_groups(self, weight_decay)
 
     def flops_per_token(self) -> int:
-        """Floating-point operations, forward and backward, per token of a sequence as long as the context.
-
-        Each of N weights multiplies and adds once forward and twice backward, and attention has two more such products
-        with context_length vectors of n_embd numbers in each layer. That counts what causal attention may skip, as
-        Chowdhery et al., *PaLM* (2022), appendix B, do.
-        """
-        c = self.config
-        return 6 * self.num_parameters(non_embedding=True) + 12 * c.n_layer * c.n_embd * c.context_length
+        """`flops_per_token` of this model's configuration."""
+        return self.config.flops_per_token()
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

@@ -71,6 +71,13 @@ def synchronize(device: Any = None) -> None:
     late.settle(Device("cuda", index))
 
 
+def mem_get_info(device: Any = None) -> tuple[int, int]:
+    """Bytes of a GPU's memory: how many are free, and how many there are."""
+    cupy, index = _cupy(device, "mem_get_info")
+    with cupy.cuda.Device(index):
+        return cupy.cuda.runtime.memGetInfo()
+
+
 def _pool(device: Any, what: str, question: str) -> Any:
     cupy, index = _cupy(device, what)
     with cupy.cuda.Device(index):
@@ -96,13 +103,6 @@ def max_memory_allocated(device: Any = None) -> int:
 def reset_peak_memory_stats(device: Any = None) -> None:
     """Start `max_memory_allocated` anew, by giving what is not used back to the GPU."""
     _pool(device, "reset_peak_memory_stats", "free_all_blocks")
-
-
-def mem_get_info(device: Any = None) -> tuple[int, int]:
-    """(free, all) bytes of the GPU, whoever has them."""
-    cupy, index = _cupy(device, "mem_get_info")
-    with cupy.cuda.Device(index):
-        return cupy.cuda.runtime.memGetInfo()
 
 
 def empty_cache() -> None:

@@ -75,6 +75,12 @@ def replacing(f: str | os.PathLike) -> Iterator[Path]:
         beside.unlink(missing_ok=True)
 
 
+def clear_partial(folder: str | os.PathLike) -> None:
+    """Remove what `replacing` left in a folder where its process was killed. Nobody else may be writing there."""
+    for left in Path(folder).glob(".*.[0-9]*.part"):
+        left.unlink(missing_ok=True)
+
+
 def _umask() -> int:
     umask = os.umask(0)  # it can only be read by writing it
     os.umask(umask)

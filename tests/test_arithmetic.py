@@ -71,7 +71,7 @@ def test_the_divergence_is_on_average_that_of_the_distributions():
 def test_answers_are_kept_for_so_many_updates():
     tl.manual_seed(0)
     config = replace(DEFAULT, updates=3, group=4, kl=0.1)
-    model = GPT(config.model(TOKENIZER.vocab_size))
+    model = GPT(config.gpt_config(TOKENIZER.vocab_size))
     answers = Answers(model, model, Problems.of(1), config)
     drawn = [answers.to(np.arange(8)) for _ in range(4)]
     assert drawn[0] is drawn[1] is drawn[2] is not drawn[3]
@@ -97,7 +97,7 @@ def test_what_was_better_than_expected():
 def test_the_slope_is_that_of_the_expected_reward():
     """Of all twelve answers to a question at once, each weighted by its probability: sum p r, differentiated."""
     tl.manual_seed(0)
-    model = GPT(DEFAULT.model(TOKENIZER.vocab_size)).to(tl.float64)
+    model = GPT(DEFAULT.gpt_config(TOKENIZER.vocab_size)).to(tl.float64)
     question = tl.from_numpy(Problems.of(1).questions[78:79])  # (1, 4)
     rewards = tl.randn(12, dtype=tl.float64)
     probabilities = model(question)[0][0, 0].softmax(-1)  # (12,)

@@ -1,4 +1,4 @@
-"""autocast and the scaler on a GPU, played by the stand-in for CuPy: what CuPy refuses of two-byte numbers fails here."""
+"""autocast and the scaler on a GPU, played by the stand-in for CuPy: what CuPy refuses of small numbers fails here."""
 
 import numpy as np
 import pytest

@@ -124,8 +124,15 @@ def test_a_build_that_is_killed_goes_on(build, tokenizer, tmp_path, jsonl):
         process.send_signal(signal.SIGKILL)
         process.wait()
     killed = build("killed")
-    (killed / ".lock").unlink(missing_ok=True)
+    (killed / "run.lock").unlink(missing_ok=True)
     assert content(killed) == content(build("whole"))
+
+
+def test_what_a_killed_process_left_half_written_is_removed(build, tmp_path):
+    (tmp_path / "a").mkdir()
+    for name in (".tokenizer.json.77.part", ".progress.json.77.part"):
+        (tmp_path / "a" / name).write_text("{")
+    assert content(build("a")) == content(build("whole"))
 
 
 def test_what_is_read(build, tmp_path, tokenizer):

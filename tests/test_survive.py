@@ -1,17 +1,15 @@
-"""A run survives: being stopped anywhere, kill -9, a full disk, a folder that is gone, a second process, and nan."""
+"""A run survives: being stopped anywhere, kill -9, a damaged checkpoint, a second process, and nan."""
 
-import errno
 import json
 import os
 import random
-import resource
-import shutil
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,15 +18,20 @@ import pytest
 import tensorlite as tl
 from benchmarks.kill import kills
 from gpt.checkpoint import checkpoints
+from gpt.config import PRESETS
+from gpt.model import GPT
 from gpt.options import UsageError
 from tensorlite import nn
 from tensorlite.nn import functional as F
 from train import checkpoint, lock
+from train.corpus import Windows
+from train.corpus.folder import ShardedTokens
+from train.corpus.shards import open_shard
 from train.interval import Interval
 from train.loop import Loop, Task
 from train.outliers import Outliers
 from train.recipe import Recipe
-from train.run import Run, append, read_metrics
+from train.run import Run, read_metrics
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals and limits are POSIX's")
 STEPS, MICRO = 7, 3
@@ -44,16 +47,29 @@ class Net(nn.Module):
         return self.fall(self.drop(F.gelu(self.rise(self.first(x)))))
 
 
-def trained(folder, stop=None, number=signal.SIGINT, first=lambda x: x, each=lambda: None, write=None, **changes):
-    """The loop, after it has trained in `folder`, from the beginning or on; a signal came in micro-batch `stop`."""
+def trained(
+    folder,
+    stop=None,
+    number=signal.SIGINT,
+    first=lambda x: x,
+    each=lambda: None,
+    write=None,
+    seen=None,
+    shards=None,
+    **changes,
+):
+    """The loop, after it has trained in `folder`, from the beginning or on; a signal came in micro-batch `stop`.
+
+    It trains a Net on 42 samples, or a GPT on the windows of `shards`."""
     defaults = {"steps": STEPS, "accumulation": MICRO, "batch_size": 4, "warmup": 2, "log_every": 1, "eval_every": 3}
     recipe = Recipe(**{**defaults, "checkpoint_every": None, **changes})
     x = tl.randn(42, 8, generator=tl.Generator().manual_seed(0))
-    data = tl.data.TensorDataset(x, x[:, :1].sin())
-    loader = tl.data.DataLoader(data, 4, shuffle=True, generator=tl.Generator().manual_seed(1))
+    data = tl.data.TensorDataset(x, x[:, :1].sin()) if shards is None else Windows(shards, 8, 1)
+    collate = None if shards is None else tuple
+    loader = tl.data.DataLoader(data, 4, shuffle=True, generator=tl.Generator().manual_seed(1), collate_fn=collate)
     tl.manual_seed(3)
-    model, calls = Net(first), 0
-    state = None
+    model = Net(first) if shards is None else GPT(replace(PRESETS["tiny"], n_layer=1, n_embd=8, dropout=0.2))
+    state, calls = None, 0
     if folder.exists():
         saved, state = checkpoint.load(folder)
         model.load_state_dict(tl.load(saved / "model.safetensors"))
@@ -67,7 +83,9 @@ def trained(folder, stop=None, number=signal.SIGINT, first=lambda x: x, each=lam
         if calls == stop:
             os.kill(os.getpid(), number)
         calls += 1
-        return F.mse_loss(model(batch[0]), batch[1])
+        if seen is not None:
+            seen.append(batch)
+        return F.mse_loss(model(batch[0]), batch[1]) if shards is None else model.loss(*batch)
 
     write = write or (lambda model, folder: tl.save(model.state_dict(), folder / "model.safetensors"))
     task = Task(
@@ -83,7 +101,9 @@ def bits(loop):
 
 
 def losses(folder):
-    return [(m["step"], m["train_loss"], m["grad_norm"], m["lr"]) for m in read_metrics(folder / "metrics.jsonl")]
+    """The lines of metrics.jsonl, without what the clock says."""
+    clock = {"tokens_per_second", "share_of_peak", "seconds"}
+    return [{k: m[k] for k in m.keys() - clock} for m in read_metrics(folder / "metrics.jsonl")]
 
 
 def names(folder):
@@ -94,21 +114,44 @@ def names(folder):
 
 
 def test_stopped_anywhere_and_resumed_it_has_the_same_bits(tmp_path, capsys):
-    """30 times by SIGINT or SIGTERM in a random micro-batch, with dropout, accumulation, shuffling and epochs that end
-    within steps."""
-    whole, rng, within = trained(tmp_path / "whole"), random.Random(0), 0
-    for i in range(30):
-        folder, stop = tmp_path / f"{i}", rng.randrange(STEPS * MICRO)
-        part = trained(folder, stop, rng.choice([signal.SIGINT, signal.SIGTERM]))
+    """A GPT with dropout on three shards, 30 times stopped by SIGINT or SIGTERM in a random micro-batch, with
+    accumulation, shuffling, windows across shards and epochs that end within steps."""
+    tokens = np.random.default_rng(0).integers(0, 65, 50, dtype=np.uint16)
+    for i, part in enumerate(np.split(tokens, [15, 33])):
+        (tmp_path / f"{i}.bin").write_bytes(part.tobytes())
+    shards = ShardedTokens([open_shard(tmp_path / f"{i}.bin") for i in range(3)])
+    whole, rng = trained(tmp_path / "whole", shards=shards), random.Random(0)
+    stops, within = rng.sample(range(STEPS * MICRO), 15), 0
+    for i, stop in enumerate([*stops, *rng.choices(range(STEPS * MICRO), k=15)]):
+        folder = tmp_path / f"{i}"
+        part = trained(folder, stop, rng.choice([signal.SIGINT, signal.SIGTERM]), shards=shards)
         assert (part.step, part.gathered.micro) == divmod(stop + 1, MICRO)
         assert names(folder) == [checkpoint.name(*divmod(stop + 1, MICRO))]
         within += bool(part.gathered.micro)
         if part.step < STEPS:
-            part = trained(folder)
+            part = trained(folder, shards=shards)
         assert bits(part) == bits(whole)
         assert losses(folder) == losses(tmp_path / "whole")
-    assert 10 <= within < 30
+    assert 10 <= within < 30 and len(losses(tmp_path / "whole")) == STEPS + 1
     assert "finishing this step, then saving; press Ctrl-C again" in capsys.readouterr().err
+
+
+def test_a_line_says_where_in_the_data_it_is_as_the_checkpoint_does(tmp_path):
+    """From its numbers, and the seed, a fresh loader finds what a step was trained on."""
+    seen = []
+    loop = trained(tmp_path / "a", checkpoint_every="1", keep=STEPS, seen=seen)
+    lines = [m for m in read_metrics(tmp_path / "a" / "metrics.jsonl") if m["step"]]
+    assert [m["tokens"] for m in lines] == np.cumsum([len(b[0]) for b in seen])[MICRO - 1 :: MICRO].tolist()
+    assert lines[-1]["epoch"] == 1  # 42 samples are 11 batches, of which the last is shorter
+    for folder, line in zip(checkpoints(tmp_path / "a"), lines, strict=True):
+        state = tl.load(folder / "training.safetensors")
+        place = (state["loader"]["epoch"], state["loader"]["batches"], state["tokens"])
+        assert place == (line["epoch"], line["batches"], line["tokens"])
+    fresh = tl.data.DataLoader(loop.task.loader.dataset, 4, shuffle=True, generator=tl.Generator().manual_seed(1))
+    epochs = [list(fresh), list(fresh)]
+    for line in lines:
+        last = epochs[line["epoch"] - (not line["batches"])][line["batches"] - 1]
+        assert np.array_equal(seen[line["step"] * MICRO - 1][0].numpy(), last[0].numpy())
 
 
 def test_a_second_signal_stops_at_once_and_harms_nothing(tmp_path, capsys):
@@ -223,75 +266,6 @@ def test_training_goes_on_while_a_checkpoint_is_written(tmp_path):
     trained(tmp_path / "a", write=slow, each=each, checkpoint_every="3")
     assert sum(during) == 1
     assert len(during) == STEPS * MICRO
-
-
-# The disk ---------------------------------------------------------------------------------------------
-
-
-def test_a_full_disk_is_said_and_the_last_checkpoint_loads(tmp_path, capsys):
-    whole = trained(tmp_path / "whole")
-    trained(tmp_path / "a", steps=2)
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    try:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1200, limits[1]))
-        with pytest.raises(
-            UsageError, match=r"step 7 could not be saved .*: File too large; the last .*step-000002\. Make"
-        ):
-            trained(tmp_path / "a", checkpoint_every="1")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    told = capsys.readouterr().err
-    assert told.count("could not be saved: File too large; the last checkpoint is") == 6
-    assert told.count("metrics.jsonl cannot be written: File too large; training goes on") == 1
-    assert [path.name for path in (tmp_path / "a" / "checkpoints").iterdir()] == ["step-000002"]
-    assert all(json.loads(line) for line in (tmp_path / "a" / "metrics.jsonl").read_text().splitlines())
-    assert bits(trained(tmp_path / "a")) == bits(whole)
-
-
-def test_what_the_disk_did_not_take_is_written_later(tmp_path, monkeypatch, capsys):
-    def full(path, text):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    run = Run.create(tmp_path / "a", "{}")
-    run.log(step=1)
-    with monkeypatch.context() as patch:
-        patch.setattr("train.run.append", full)
-        run.log(step=2)
-        run.sample(2, "text")
-        run.log(step=3)
-    run.log(step=4)
-    run.sample(4, "more")
-    assert [m["step"] for m in read_metrics(run.path / "metrics.jsonl")] == [1, 2, 3, 4]
-    assert (run.path / "samples.txt").read_text() == "--- step 2 ---\ntext\n\n--- step 4 ---\nmore\n\n"
-    assert capsys.readouterr().err.count("No space left on device; training goes on") == 2
-
-
-def test_a_line_is_added_whole_or_not_at_all(tmp_path):
-    file, limits = tmp_path / "lines", resource.getrlimit(resource.RLIMIT_FSIZE)
-    append(file, "a" * 99 + "\n")
-    try:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (150, limits[1]))
-        with pytest.raises(OSError, match="too large"):
-            append(file, "b" * 99 + "\n")  # of which 50 would have fitted
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert file.read_text() == "a" * 99 + "\n"
-
-
-def test_a_folder_that_somebody_deletes_is_made_again(tmp_path, capsys):
-    whole, calls = trained(tmp_path / "whole"), iter(range(1000))
-    folder = tmp_path / "a"
-    trained(
-        folder,
-        each=lambda: next(calls) == 10 and time.sleep(0.5) is None and shutil.rmtree(folder),
-        checkpoint_every="2",
-    )
-    assert "was gone; it is there again" in capsys.readouterr().err
-    assert losses(folder) == losses(tmp_path / "whole") and (folder / "config.json").read_text() == "{}"
-    saved, state = checkpoint.load(folder)
-    assert state["step"] == STEPS
-    stored = tl.load(saved / "model.safetensors")
-    assert all(np.array_equal(stored[k].numpy(), v.numpy()) for k, v in whole.model.state_dict().items())
 
 
 def test_what_was_logged_after_the_checkpoint_is_forgotten(tmp_path):

@@ -27,10 +27,10 @@ from tensorlite import Tensor
 from train import checkpoint
 from train.collate import IGNORED
 from train.loop import Loop, Task
+from train.pictures import accuracy_curve
 from train.policy import Baseline, advantages, policy_loss
 from train.preference import token_log_probabilities
 from train.recipe import Recipe, Shape, check_device, configured
-from train.report import accuracy_curve
 from train.run import Run, unused
 
 
@@ -60,7 +60,7 @@ class Config(Shape, Recipe):
             raise UsageError(f"--digits is at most 3, not {self.digits}: the chance of a right guess is then too small")
         if self.context_length < 4 * self.digits + 2:
             raise UsageError(f"--context-length is too short for {4 * self.digits + 2} characters; raise it")
-        self.model(1)
+        self.gpt_config(1)
 
 
 DEFAULT = Config(
@@ -192,15 +192,20 @@ class Answers:
         self.used, self.drawn = state["used"], Drawn(**{"old": None, "reference": None} | kept) if kept else None
 
 
-def main(argv: Sequence[str]) -> None:
+def configuration(argv: Sequence[str]) -> Config:
+    """What the command line asks for."""
     about = "Teach a GPT to add by rewards alone."
-    config = configured(Config, argv, {"sums": DEFAULT}, "sums", "arithmetic", about)
+    return configured(Config, argv, {"sums": DEFAULT}, "sums", "arithmetic", about)
+
+
+def main(argv: Sequence[str]) -> None:
+    config = configuration(argv)
     check_device(config.device, config.precision)
     if (folder := config.resume) is None:
         tl.manual_seed(config.seed)
         out = Run.create(config.out or unused(Path("runs/arithmetic")), to_json(config))
         TOKENIZER.save(out.path / "tokenizer.json")
-        model = GPT(config.model(TOKENIZER.vocab_size))
+        model = GPT(config.gpt_config(TOKENIZER.vocab_size))
         if config.kl:
             save_model(model, out.path / INITIAL)
         train(config, model, out, {})

@@ -37,7 +37,7 @@ class Config(Shape, Recipe):
         self.at_least(0, "sample_every")
         if not 0 < self.val_fraction < 1:
             raise UsageError(f"--val-fraction lies between 0 and 1, and {self.val_fraction} does not")
-        self.model(1)
+        self.gpt_config(1)
 
 
 PYTHON_DOCS = Config()

@@ -14,6 +14,7 @@ from train.interval import Interval
 from train.lock import hold
 from train.precision import check_precision
 from train.run import Run
+from train.tracking import check_tracker
 
 C = TypeVar("C", bound="Recipe")
 
@@ -52,6 +53,9 @@ class Recipe:
         None, "skip steps whose loss or gradient is so many deviations above its recent mean, 6 say; none: skip none"
     )
     measure_peak: bool = option(True, "measure the machine's peak at the start, to say what share of it training takes")
+    track: Literal["tensorboard", "wandb"] | None = option(
+        None, "show the numbers of metrics.jsonl in TensorBoard or Weights & Biases too"
+    )
     seed: int = option(1337, "where all random numbers come from")
     device: str = option("cpu", "where to train: cpu, cuda or cuda:N")
     precision: Literal["fp32", "tf32", "bf16", "fp16"] = option(
@@ -62,7 +66,7 @@ class Recipe:
     MAY_CHANGE: ClassVar[frozenset[str]] = frozenset(
         {
             *("resume", "steps", "epochs", "eval_every", "log_every", "device"),
-            *("checkpoint_every", "keep", "keep_best", "measure_peak"),
+            *("checkpoint_every", "keep", "keep_best", "measure_peak", "track"),
         }
     )
 
@@ -104,7 +108,7 @@ class Shape:
     tied: bool = option(True, "the head shares its weights with the token embedding")
     init_std: float | None = option(0.04, "standard deviation of the blocks' fresh matrices; 0.02 sqrt(768 / n_embd)")
 
-    def model(self, vocab_size: int) -> GPTConfig:
+    def gpt_config(self, vocab_size: int) -> GPTConfig:
         """The configuration of the model. Raises UsageError if there can be no such model."""
         try:
             return GPTConfig(vocab_size=vocab_size, **{f.name: getattr(self, f.name) for f in fields(Shape)})
@@ -118,15 +122,17 @@ def configured(
     """What the command line asks for; with --resume it is the run's own configuration, of which little may change."""
     asked = parse(config, argv, presets, default, prog, description)
     if (folder := asked.resume) is None:
+        check_tracker(asked.track)
         return asked
     if "--preset" in argv:
         raise UsageError("--resume takes its configuration from the run; leave out --preset")
     text = Run.config_text(folder)
     try:
-        saved = from_json(config, text, f"{folder}/config.json")
+        saved = from_json(config, text, f"{folder}/config.json", optional=config.MAY_CHANGE)
     except UsageError as error:
         raise UsageError(f"--resume {folder}: is it a run of train.{prog}? {error}") from None
     asked = parse(config, argv, {"saved": saved}, "saved", prog, description)
+    check_tracker(asked.track)
     hold(folder)  # if another process has it, say so before anything is read
     values = {f.name: (getattr(saved, f.name), getattr(asked, f.name)) for f in fields(config)}
     changed = {name: f"{flag(name)} {now} (it was {then})" for name, (then, now) in values.items() if then != now}

@@ -41,4 +41,4 @@ def start(config: Start, texts: Sequence[str]) -> tuple[GPT, Tokenizer]:
     if kind == "auto":
         kind = "gpt2" if all((cache_folder() / name).is_file() for name in FILES) else "words"
     tokenizer = make_tokenizer(kind, "\n".join(texts), config.vocab_size)
-    return GPT(config.model(tokenizer.vocab_size)), tokenizer
+    return GPT(config.gpt_config(tokenizer.vocab_size)), tokenizer

@@ -167,7 +167,10 @@ def _diagnosed(answer: Answer, mine: np.ndarray, right: np.ndarray, part: Part |
         tuple(u), j, others, values, tuple(sorted(shapes)),
     )  # fmt: skip
     with np.errstate(all="ignore"):
-        return diagnose(e)
+        found = diagnose(e)
+    if all(g.size and (g == g.flat[0]).all() for g in u):  # as below a mean, whose 1/n is then the whole difference
+        found.sort(key=lambda each: each[0] != "count")
+    return found
 
 
 def _product(mine: np.ndarray, part: Part, scale: float) -> tuple[str, str] | None:

@@ -16,8 +16,9 @@ from typing import Literal
 from gpt.options import UsageError, option, parse, run
 from gpt.tokenizer import END_OF_TEXT
 from tensorlite.parallel import get_num_threads
-from train.corpus.build import Build, Plan, locked
+from train.corpus.build import Build, Plan
 from train.corpus.sources import expand
+from train.lock import hold
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def main(argv: Sequence[str]) -> None:
         config.shard_tokens,
         config.errors,
     )
-    with locked(config.out):
+    with hold(config.out):
         build = Build(config.out, plan, config.overwrite)
         _introduce(build)
         start, before = time.perf_counter(), build.count.bytes

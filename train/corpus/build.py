@@ -10,7 +10,7 @@ import json
 import time
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from hashlib import blake2b
 from pathlib import Path
@@ -21,6 +21,7 @@ from tqdm import tqdm
 from gpt.options import UsageError
 from gpt.tokenizer import Tokenizer, load_tokenizer
 from tensorlite.serialize import replacing
+from train import lock
 from train.corpus.documents import PIECE, pieces
 from train.corpus.encode import Text, encoded
 from train.corpus.folder import INDEX, PARTS, PROGRESS, TOKENIZER, digest, write_index
@@ -29,7 +30,6 @@ from train.corpus.sources import STDIN, Source
 from train.corpus.text import make_tokenizer
 from train.corpus.writer import ShardWriter
 
-LOCK = ".lock"
 SAVE_EVERY = 10.0  # seconds
 BATCH = 2**19  # bytes of text that a process encodes at a time
 
@@ -87,6 +87,12 @@ class Build:
         self._settings = json.loads(json.dumps({**asdict(plan), "piece": PIECE}))
         saved = self._saved(overwrite)
         self.resumed = saved is not None
+        with _written(folder):
+            self._begin(saved)
+
+    def _begin(self, saved: dict[str, Any] | None) -> None:
+        """Anew, or where the build was that `saved` tells of."""
+        folder, plan = self.folder, self.plan
         if saved is None:
             self.tokenizer = _tokenizer(plan)
             self.tokenizer.save(folder / TOKENIZER)
@@ -122,7 +128,7 @@ class Build:
             smoothing=0.1,
         )
         try:
-            with bar:
+            with _written(self.folder), bar:
                 for result, read in encoded(self._batches(), self.folder / TOKENIZER, processes):
                     for reason in (*read.refused, *result.refused):
                         self._refuse(reason)
@@ -139,14 +145,10 @@ class Build:
                 parts = {part: writer.finish() for part, writer in self.writers.items()}
                 write_index(self.folder, self.tokenizer, parts, self._told())
                 (self.folder / PROGRESS).unlink()
-        except OSError as error:
-            raise UsageError(
-                f"--out {self.folder}: cannot be written: {error.strerror or error}; when that is mended, the same "
-                "command goes on"
-            ) from None
         finally:
             for writer in self.writers.values():
-                writer.close()
+                with suppress(OSError):  # what a full disk does not take now is written anew
+                    writer.close()
 
     def _batches(self) -> Iterator[tuple[list[Text], Read]]:
         """What is yet to be read, in batches."""
@@ -199,7 +201,7 @@ class Build:
         """The progress of the build that the folder holds unfinished; None if the folder is new, which it then is."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            names = {path.name for path in self.folder.iterdir()} - {LOCK}
+            names = {path.name for path in self.folder.iterdir()} - {lock.NAME}
             if overwrite:
                 for path in _ours(self.folder):
                     path.unlink()
@@ -243,6 +245,18 @@ class Build:
         return {**settings, "sources": [s.name for s in self.plan.sources], **asdict(self.count)}
 
 
+@contextmanager
+def _written(folder: Path) -> Iterator[None]:
+    """Inside, what cannot be written is a UsageError."""
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(
+            f"--out {folder}: cannot be written: {error.strerror or error}; when that is mended, the same command "
+            "goes on"
+        ) from None
+
+
 def _tokenizer(plan: Plan) -> Tokenizer:
     if plan.tokenizer in ("characters", "words", "bpe") and any(s.name == STDIN for s in plan.sources):
         raise UsageError(
@@ -261,24 +275,3 @@ def _ours(folder: Path) -> list[Path]:
     """What a build puts into a folder."""
     patterns = [INDEX, PROGRESS, TOKENIZER, *(f"{part}_*.bin" for part in PARTS), ".*.part"]
     return [path for pattern in patterns for path in folder.glob(pattern)]
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Nobody else builds in the folder meanwhile. UsageError if somebody does. The lock goes with its process."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / LOCK).open("w")
-    except OSError as error:
-        raise UsageError(f"--out {folder}: cannot be written: {error.strerror}") from None
-    with file:
-        try:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except ImportError:  # Windows refuses to rename or remove a file that another process has open
-            pass
-        except OSError:
-            raise UsageError(f"--out {folder}: another process is building there") from None
-        yield
-        (folder / LOCK).unlink(missing_ok=True)

@@ -82,6 +82,12 @@ LOGITS = (
 )  # bytes of logits in memory at a time. Each further part costs the addition of a gradient of the weight
 
 
+def positions_at_a_time(positions: int, classes: int, itemsize: int) -> int:
+    """How many positions' logits `linear_cross_entropy` has in memory at once."""
+    parts = -(-positions * classes * itemsize // LOGITS)
+    return -(-positions // parts)
+
+
 def _project(x: Any, weight: Any, target: Any, share: Any, *, slopes: tuple[bool, bool]) -> Any:
     if (
         x.dtype != weight.dtype
@@ -91,8 +97,7 @@ def _project(x: Any, weight: Any, target: Any, share: Any, *, slopes: tuple[bool
     ):
         return NotImplemented
     _check_targets(target, len(weight))
-    parts = -(-len(x) * len(weight) * x.itemsize // LOGITS)
-    size = -(-len(x) // parts)
+    size = positions_at_a_time(len(x), len(weight), x.itemsize)
     buffer = np.empty((size, len(weight)), x.dtype)
     losses = np.empty(len(x), x.dtype)
     dx = np.empty_like(x) if slopes[0] else None
