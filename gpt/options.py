@@ -23,7 +23,7 @@ import re
 import shlex
 import sys
 from argparse import SUPPRESS, ArgumentParser, ArgumentTypeError, BooleanOptionalAction
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from difflib import get_close_matches
 from os import fspath
@@ -135,8 +135,10 @@ def to_json(config: "DataclassInstance") -> str:
     return json.dumps(asdict(config), indent=2, default=fspath, allow_nan=False) + "\n"
 
 
-def from_json(config: type[C], text: str, source: str = "config.json") -> C:
+def from_json(config: type[C], text: str, source: str = "config.json", optional: Collection[str] = ()) -> C:
     """The configuration in `text`, as `to_json` wrote it, which came from the file `source`.
+
+    optional  keys that may be missing, as an older version did not know them; their fields have their defaults
 
     UsageError names the file and the key that is unknown, missing or has a wrong value.
     """
@@ -151,10 +153,11 @@ def from_json(config: type[C], text: str, source: str = "config.json") -> C:
         if key not in kinds:
             raise UsageError(f"{source}: unknown key {key!r}{_meant(key, kinds)}")
     for key in kinds:
-        if key not in content:
+        if key not in content and key not in optional:
             raise UsageError(f"{source}: the key {key!r} is missing")
     values = {}
-    for key, kind in kinds.items():
+    for key in content:
+        kind = kinds[key]
         try:
             values[key] = _strict(kind.from_json, kind.expects)(content[key])
         except ArgumentTypeError as error:

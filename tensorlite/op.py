@@ -22,8 +22,10 @@ A declaration is checked when it is made: a parameter that is none of the above 
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from types import MethodType
 from typing import Any, NamedTuple
 
@@ -260,7 +262,7 @@ class Op:
     def compute(self, arrays: Sequence[Any], attributes: dict[str, Any]) -> tuple[Implementation, tuple]:
         """Run the fastest version that the level, the device and the case allow: it, and (y, *residual)."""
         try:
-            if self.kernels and _level == "kernel":
+            if self.kernels and _level in ("kernel", "compiled"):
                 kernel = self.kernels.get(device_of(arrays[0]).type)
                 if kernel is not None:
                     outputs = kernel.forward(*arrays, **attributes)
@@ -345,22 +347,40 @@ def describe(x: Any) -> str:
 
 # Levels ------------------------------------------------------------------------------------------------
 
-LEVELS = ("reference", "plain", "kernel")
-_level = "kernel"
+# From the readable to the fast, as far as this machine has them: "compiled" needs Numba.
+LEVELS = (
+    "reference",
+    "plain",
+    "kernel",
+    *(["compiled"] if find_spec("numba") and find_spec(f"{__package__}.kernels") else []),
+)
+
+
+def _known(name: str) -> str:
+    if name == "compiled" and name not in LEVELS:
+        raise RuntimeError("the level 'compiled' needs Numba: pip install 'tensorlite[compiled]'")
+    if name not in LEVELS:
+        raise ValueError(f"there is no level {name!r}; the levels are {', '.join(LEVELS)}")
+    return name
+
+
+_level = _known(os.environ.get("TENSORLITE_LEVEL", LEVELS[-1]))
 
 
 def level() -> str:
+    """The level at which ops run: the highest there is, unless `using` or TENSORLITE_LEVEL says otherwise."""
     return _level
 
 
 @contextmanager
 def using(name: str) -> Iterator[None]:
-    """Force a level for teaching, debugging and tests: "reference" composes fused ops of their parts,
-    "plain" runs whole-array formulas, "kernel" (the default) the fastest there is."""
+    """Force a level for teaching, debugging and tests: "reference" composes fused ops of their parts, "plain" runs
+    whole-array formulas, "kernel" works on blocks that fit in the cache, "compiled" does that in loops by Numba.
+
+    Raises ValueError for a level that does not exist, RuntimeError for one that needs what is not installed.
+    """
     global _level
-    if name not in LEVELS:
-        raise ValueError(f"using: there is no level {name!r}; the levels are {', '.join(LEVELS)}")
-    before, _level = _level, name
+    before, _level = _level, _known(name)
     try:
         yield
     finally:

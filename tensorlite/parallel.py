@@ -20,6 +20,7 @@ from threadpoolctl import ThreadpoolController
 # Bytes below which one thread works alone. Between two of NumPy's operations a thread needs the interpreter's lock, and
 # waiting for it costs some 30 us, so threads gain only where each has many operations that take longer than that.
 SMALL = 2 << 20
+ONE_PASS = 8 << 20  # the same for a single pass, which waits for no lock; waking a thread costs some 150 us
 
 
 def _machine_threads() -> int:
@@ -117,20 +118,22 @@ def share(function: Callable[[int], None], count: int) -> None:
             helper.result()
 
 
-def rows(function: Callable[[int, int], None], count: int, row_bytes: int) -> None:
+def rows(function: Callable[[int, int], None], count: int, row_bytes: int, one_pass: bool = False) -> None:
     """function(start, stop) on blocks of rows that together are rows 0 … count.
 
-    row_bytes: what one row takes in all the arrays that the function touches.
+    row_bytes  what one row takes in all the arrays that the function touches
+    one_pass   the function reads each row once, as a compiled loop does: blocks are as large as can be
 
-    One thread works on blocks that stay in its L2 cache. Several work on larger ones, which share the L3: each of their
-    operations must take much longer than the wait for the interpreter's lock after it.
+    Of what is written in NumPy, one thread works on blocks that stay in its L2 cache. Several work on larger ones,
+    which share the L3: each of their operations must take much longer than the wait for the lock after it.
     """
     size = count * row_bytes
-    if size <= cache_bytes():
-        function(0, count)
-        return
-    alone = size <= SMALL or _threads == 1
-    blocks = -(-size // cache_bytes()) if alone else -(-size // cache_bytes(3)) * _threads
+    if one_pass:
+        blocks = _threads if size > ONE_PASS else 1
+        alone = blocks == 1
+    else:
+        alone = size <= SMALL or _threads == 1
+        blocks = -(-size // cache_bytes()) if alone else -(-size // cache_bytes(3)) * _threads
     blocks = max(1, min(blocks, count))
     bounds = [count * i // blocks for i in range(blocks + 1)]
     if alone:
@@ -140,13 +143,13 @@ def rows(function: Callable[[int, int], None], count: int, row_bytes: int) -> No
         share(lambda i: function(bounds[i], bounds[i + 1]), blocks)
 
 
-def sum_of_blocks(function: Callable[[int, int], tuple], count: int, row_bytes: int) -> tuple:
+def sum_of_blocks(function: Callable[[int, int], tuple], count: int, row_bytes: int, one_pass: bool = False) -> tuple:
     """What function(start, stop) returns for each block of rows, added up in order: the same bits every time."""
     parts: dict[int, tuple] = {}
 
     def block(start: int, stop: int) -> None:
         parts[start] = function(start, stop)
 
-    rows(block, count, row_bytes)
+    rows(block, count, row_bytes, one_pass)
     ordered = [parts[start] for start in sorted(parts)]
     return tuple([None if column[0] is None else sum(column[1:], column[0]) for column in zip(*ordered, strict=True)])

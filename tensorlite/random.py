@@ -146,11 +146,24 @@ def attention_kept(p: float, seed: int, heads: Any, rows: slice, columns: slice)
     draws again what the forward drew, in blocks of any size, instead of keeping it.
     """
     library = xp(heads)
-    low, high = np.uint32(seed & 0xFFFFFFFF), np.uint32((seed >> 32) & 0xFFFFFFFF)
+    low, high = words(seed)
     head = _mix(heads.astype(np.uint32) ^ low)[:, None]
     row = _mix((head + library.arange(rows.start, rows.stop, dtype=np.uint32)) ^ high)[:, :, None]
-    column = library.arange(columns.start, columns.stop, dtype=np.uint32) * np.uint32(0x9E3779B9)
-    return _mix(row + column) >= np.uint32(min(round(p * 2**32), 2**32 - 1))
+    column = library.arange(columns.start, columns.stop, dtype=np.uint32) * GOLDEN
+    return _mix(row + column) >= threshold(p)
+
+
+def words(seed: int) -> tuple[Any, Any]:
+    """The two halves of a seed."""
+    return np.uint32(seed & 0xFFFFFFFF), np.uint32((seed >> 32) & 0xFFFFFFFF)
+
+
+def threshold(p: float) -> Any:
+    """Below which a random uint32 is with probability p."""
+    return np.uint32(min(round(p * 2**32), 2**32 - 1))
+
+
+GOLDEN, MIX_1, MIX_2 = np.uint32(0x9E3779B9), np.uint32(0x7FEB352D), np.uint32(0x846CA68B)
 
 
 def _mix(x: Any) -> Any:
@@ -159,9 +172,9 @@ def _mix(x: Any) -> Any:
     library = xp(x)
     shifted = library.right_shift(x, 16)
     x ^= shifted
-    x *= np.uint32(0x7FEB352D)
+    x *= MIX_1
     x ^= library.right_shift(x, 15, out=shifted)
-    x *= np.uint32(0x846CA68B)
+    x *= MIX_2
     x ^= library.right_shift(x, 16, out=shifted)
     return x
 

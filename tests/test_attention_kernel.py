@@ -29,18 +29,23 @@ def threads(request):
 
 @pytest.mark.parametrize("options", [{}, {"is_causal": True}, {"is_causal": True, "dropout_p": 0.3}])
 @pytest.mark.parametrize(("t", "s"), [(700, 700), (300, 150), (150, 300), (64, 64), (1, 200)])
-@pytest.mark.parametrize("size", [1.0, 30.0])  # scores of 30 * 30 need their maximum taken first
-def test_many_small_tiles_make_what_the_formula_makes(monkeypatch, threads, options, t, s, size):
+@pytest.mark.parametrize("size", [1.0, 30.0])  # scores of 30 * 30 need their maximum subtracted
+@pytest.mark.parametrize("level", [level for level in tl.op.LEVELS if level in ("kernel", "compiled")])
+def test_many_small_tiles_make_what_the_formula_makes(monkeypatch, threads, options, t, s, size, level):
     rng = np.random.default_rng(t + s)
     q, k, v = (rng.standard_normal((2, 3, n, 4)) for n in (t, s, s))
     monkeypatch.setattr(attention, "cache_bytes", lambda: 1 << 12)
+    monkeypatch.setattr(attention, "SMALL", 0)
     rows, columns = attention._plan(q, k)[1:]
     assert len(list(attention._tiles(t, s, rows, columns, False))) > 1 or max(t, s) <= 200
-    found = run(size * q, size * k, v, **options)
+    given = [x.astype(np.float32 if level == "compiled" else np.float64) for x in (size * q, size * k, v)]
+    with tl.using(level):
+        found = run(*given, **options)
     with tl.using("plain"):
-        expected = run(size * q, size * k, v, **options)
+        expected = run(*[x.astype(np.float64) for x in given], **options)
+    tolerance = 1e-5 * size * max(abs(x).max() for x in expected) if level == "compiled" else 1e-9 * size**2
     for mine, right in zip(found, expected):
-        np.testing.assert_allclose(mine, right, rtol=0, atol=1e-9 * size**2)
+        np.testing.assert_allclose(mine, right, rtol=0, atol=tolerance)
 
 
 def test_scores_too_large_for_an_exponential_are_exact():

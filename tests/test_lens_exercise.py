@@ -86,6 +86,51 @@ def test_typical_mistakes_are_called_by_name(ninja, case: str):
     assert found.likely[0][0] == expected and words in str(found), str(found)
 
 
+def _softmax(x: np.ndarray, axis: int = 1) -> np.ndarray:
+    return np.exp(x) / np.exp(x).sum(axis, keepdims=True)
+
+
+WITH_P: dict[str, Callable] = {  # the mistake, from the logits, p, y and the targets
+    "y forgotten": lambda z, p, y, t: p,
+    "only the target": lambda z, p, y, t: (p - y) * y,
+    "whole columns": lambda z, p, y, t: p - y.sum(0),
+    "the wrong axis": lambda z, p, y, t: _softmax(z, 0) - y,
+    "softmax twice": lambda z, p, y, t: _softmax(p) - y,
+    "diagonal": lambda z, p, y, t: p * (1 - p),
+    "sign": lambda z, p, y, t: y - p,
+}
+
+
+@pytest.mark.parametrize("weight", [None, tl.tensor([1.0, 2.0, 0.5, 1.0, 3.0], dtype=tl.float64)], ids=["", "weighted"])
+@pytest.mark.parametrize("case", WITH_P)
+def test_mistakes_with_p_minus_y_are_called_by_name(case: str, weight: tl.Tensor | None):
+    rng = np.random.default_rng(0)
+    t = np.array([1, 0, 3, 2])
+    with lens.record():
+        logits = tl.tensor(rng.normal(size=(4, 3))) @ tl.tensor(rng.normal(size=(3, 5)), requires_grad=True)
+        loss = tl.nn.functional.cross_entropy(logits, tl.tensor(t), weight)
+        loss.backward()
+    z = logits.numpy(force=True)
+    w = np.ones(4) if weight is None else weight.numpy()[t]
+    p, y = _softmax(z), np.eye(5)[t]
+    assert lens.compare("dlogits", (p - y) * w[:, None] / w.sum(), of=loss)
+    found = lens.compare("dlogits", WITH_P[case](z, p, y, t) * w[:, None] / w.sum(), of=loss)
+    assert found.verdict == "wrong" and found.likely[0][0] == case, str(found)
+
+
+def test_the_diagonal_of_softmax_alone():
+    with lens.record():
+        z = tl.tensor([[0.3, -1.0, 2.0], [1.0, 0.0, 0.5]], dtype=tl.float64, requires_grad=True)
+        p = tl.softmax(z, 1)
+        loss = (p * tl.tensor([[1.0, 3.0, -2.0], [0.5, 1.0, 4.0]])).sum()
+        loss.backward()
+    dp = lens.explain(loss)["p"].gradient
+    p_ = p.numpy(force=True)
+    found = lens.compare("dz", dp * p_ * (1 - p_), of=loss)
+    assert found.likely[0][0] == "diagonal" and "takes from all other classes" in str(found)
+    assert lens.compare("dz", p_ * (dp - (dp * p_).sum(1, keepdims=True)), of=loss)
+
+
 def test_close_and_exact(ninja):
     tape, loss, _, gradients = ninja
     assert lens.compare("dlogits", gradients["logits"], of=tape).verdict == "exact"

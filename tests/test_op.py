@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -9,6 +12,7 @@ import pytest
 from leaves import leaf, same
 
 import tensorlite as tl
+from tensorlite.op import LEVELS
 
 
 @pytest.mark.usefixtures("_registry")
@@ -101,15 +105,30 @@ def test_kernel_that_declines_and_kernel_that_runs():
 
 
 def test_using():
-    assert tl.level() == "kernel"
+    assert tl.level() == LEVELS[-1]
     with tl.using("reference"):
         assert tl.level() == "reference"
         assert tl.softmax(leaf(1.0, 2.0), 0).node.op.name == "divide"
         with tl.using("plain"):
             assert tl.softmax(leaf(1.0, 2.0), 0).node.op.name == "softmax"
-    assert tl.level() == "kernel"
+    assert tl.level() == LEVELS[-1]
     with pytest.raises(ValueError, match=r"no level 'fast'.*reference, plain, kernel"), tl.using("fast"):
         pass
+
+
+def test_a_level_that_is_not_installed(monkeypatch):
+    monkeypatch.setattr("tensorlite.op.LEVELS", ("reference", "plain", "kernel"))
+    needs = pytest.raises(RuntimeError, match=r"'compiled' needs Numba: pip install 'tensorlite\[compiled\]'")
+    with needs, tl.using("compiled"):
+        pass
+
+
+@pytest.mark.parametrize(("name", "said"), [("plain", "plain"), ("fast", "there is no level 'fast'")])
+def test_the_level_can_be_set_from_outside(name, said):
+    environment = {**os.environ, "TENSORLITE_LEVEL": name}
+    code = "import tensorlite as tl; print(tl.level())"
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert said in done.stdout + done.stderr
 
 
 def test_backward_outside_using():

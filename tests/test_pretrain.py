@@ -1,5 +1,6 @@
 """The main job, as a user runs it: a run from the first step to the picture, interruption, resumption, bad input."""
 
+import ast
 import json
 import os
 import signal
@@ -15,9 +16,9 @@ import pytest
 import tensorlite as tl
 from gpt import generate
 from gpt.checkpoint import latest_weights, load_model
-from gpt.options import UsageError, from_json
+from gpt.options import UsageError, from_json, to_json
 from gpt.tokenizer import BPETokenizer, CharacterTokenizer, GPT2Tokenizer, load_tokenizer
-from train import checkpoint, corpus, presets, pretrain
+from train import arithmetic, checkpoint, corpus, presets, pretrain, seen
 
 ROOT = Path(__file__).parents[1]
 SMALL = "--n-layer 1 --n-head 2 --n-embd 16 --context-length 16 --batch-size 4 --warmup 2".split()
@@ -59,7 +60,8 @@ def test_a_run_leaves_its_folder(train):
     lines = metrics(run)
     assert [m["step"] for m in lines] == list(range(9))
     assert lines[4].keys() == {
-        "step", "train_loss", "val_loss", "lr", "grad_norm", "tokens_per_second", "share_of_peak", "seconds",
+        "step", "train_loss", "val_loss", "lr", "grad_norm", "tokens_per_second", "share_of_peak",
+        "epoch", "batches", "tokens", "seconds",
     }  # fmt: skip
     assert abs(lines[0]["val_loss"] - np.log(load_model(latest_weights(run)).config.vocab_size)) < 0.1
     assert lines[-1]["val_loss"] < lines[0]["val_loss"]
@@ -116,10 +118,57 @@ def test_resuming_refuses_what_would_make_it_another_run(train):
     assert json.loads((run / "config.json").read_text())["steps"] == 3
 
 
+def test_the_text_that_a_step_was_trained_on_is_found_again(train, text, monkeypatch, capsys):
+    batches, loss = [], pretrain.GPT.loss
+
+    def spied(model, x, y):
+        if model.training:
+            batches.append(x.tolist())
+        return loss(model, x, y)
+
+    monkeypatch.setattr(pretrain.GPT, "loss", spied)
+    run, _ = train("a", "--steps", "9", "--accumulation", "2", "--stride", "200")  # an epoch ends within a step
+    tokenizer = load_tokenizer(run / "tokenizer.json")
+    ends = [m["step"] for m in metrics(run) if m["epoch"] == 1]
+    assert 1 < ends[0] < 9
+    for step in (1, ends[0] - 1, ends[0], 9):
+        seen.main([str(run), "--step", str(step), "--windows", "9"])
+        first, *lines = capsys.readouterr().out.splitlines()
+        assert first.startswith(f"step {step}, train_loss ")
+        shown = [ast.literal_eval(line.split(": ", 1)[1]) for line in lines if line.startswith("  tokens ")]
+        trained = [tokenizer.decode(ids) for batch in batches[2 * step - 2 : 2 * step] for ids in batch]
+        assert [words[:-1] for words in shown] == trained  # and the last target after them
+    with pytest.raises(UsageError, match=r"which run\? name its folder"):
+        seen.main([])
+    with pytest.raises(UsageError, match=r"--step is from 1 to 9, as far as .* has logged"):
+        seen.main([str(run), "--step", "10"])
+    text.write_text(text.read_text().replace("7 times 7 is 49", "7 times 7 is 50"), encoding="utf-8")
+    with pytest.raises(UsageError, match=r"its data are others now \(checksum \w{8}, it was \w{8}"):
+        seen.main([str(run)])
+    (run / "config.json").write_text(to_json(arithmetic.DEFAULT))
+    with pytest.raises(
+        UsageError, match=r"is a run of train.arithmetic; of train.pretrain alone the text can be shown"
+    ):
+        seen.main([str(run)])
+
+
 def test_a_run_goes_on_only_with_its_own_text(train, text):
     run, _ = train("a", "--steps", "3")
     text.write_text(text.read_text().replace("7 times 7 is 49", "7 times 7 is 50"), encoding="utf-8")
     with pytest.raises(UsageError, match=r"the data to train on are others than before \(checksum \w{8}, it was \w{8}"):
+        pretrain.main(["--resume", str(run), "--steps", "5"])
+
+
+def test_a_run_of_an_older_version_that_knew_fewer_options_goes_on(train):
+    run, _ = train("a", "--steps", "3")
+    config = json.loads((run / "config.json").read_text())
+    del config["track"]
+    (run / "config.json").write_text(json.dumps(config))
+    pretrain.main(["--resume", str(run), "--steps", "4"])
+    assert metrics(run)[-1]["step"] == 4 and json.loads((run / "config.json").read_text())["track"] is None
+    del config["lr"]  # but what it learns must be known
+    (run / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UsageError, match=r"config.json: the key 'lr' is missing"):
         pretrain.main(["--resume", str(run), "--steps", "5"])
 
 

@@ -44,7 +44,9 @@ class Net(nn.Module):
         return self.fall(self.drop(F.gelu(self.rise(self.first(x)))))
 
 
-def trained(folder, stop=None, number=signal.SIGINT, first=lambda x: x, each=lambda: None, write=None, **changes):
+def trained(
+    folder, stop=None, number=signal.SIGINT, first=lambda x: x, each=lambda: None, write=None, seen=None, **changes
+):
     """The loop, after it has trained in `folder`, from the beginning or on; a signal came in micro-batch `stop`."""
     defaults = {"steps": STEPS, "accumulation": MICRO, "batch_size": 4, "warmup": 2, "log_every": 1, "eval_every": 3}
     recipe = Recipe(**{**defaults, "checkpoint_every": None, **changes})
@@ -67,6 +69,8 @@ def trained(folder, stop=None, number=signal.SIGINT, first=lambda x: x, each=lam
         if calls == stop:
             os.kill(os.getpid(), number)
         calls += 1
+        if seen is not None:
+            seen.append(batch)
         return F.mse_loss(model(batch[0]), batch[1])
 
     write = write or (lambda model, folder: tl.save(model.state_dict(), folder / "model.safetensors"))
@@ -83,7 +87,9 @@ def bits(loop):
 
 
 def losses(folder):
-    return [(m["step"], m["train_loss"], m["grad_norm"], m["lr"]) for m in read_metrics(folder / "metrics.jsonl")]
+    """The lines of metrics.jsonl, without what the clock says."""
+    clock = {"tokens_per_second", "share_of_peak", "seconds"}
+    return [{k: m[k] for k in m.keys() - clock} for m in read_metrics(folder / "metrics.jsonl")]
 
 
 def names(folder):
@@ -109,6 +115,24 @@ def test_stopped_anywhere_and_resumed_it_has_the_same_bits(tmp_path, capsys):
         assert losses(folder) == losses(tmp_path / "whole")
     assert 10 <= within < 30
     assert "finishing this step, then saving; press Ctrl-C again" in capsys.readouterr().err
+
+
+def test_a_line_says_where_in_the_data_it_is_as_the_checkpoint_does(tmp_path):
+    """From its numbers, and the seed, a fresh loader finds what a step was trained on."""
+    seen = []
+    loop = trained(tmp_path / "a", checkpoint_every="1", keep=STEPS, seen=seen)
+    lines = [m for m in read_metrics(tmp_path / "a" / "metrics.jsonl") if m["step"]]
+    assert [m["tokens"] for m in lines] == np.cumsum([len(b[0]) for b in seen])[MICRO - 1 :: MICRO].tolist()
+    assert lines[-1]["epoch"] == 1  # 42 samples are 11 batches, of which the last is shorter
+    for folder, line in zip(checkpoints(tmp_path / "a"), lines, strict=True):
+        state = tl.load(folder / "training.safetensors")
+        place = (state["loader"]["epoch"], state["loader"]["batches"], state["tokens"])
+        assert place == (line["epoch"], line["batches"], line["tokens"])
+    fresh = tl.data.DataLoader(loop.task.loader.dataset, 4, shuffle=True, generator=tl.Generator().manual_seed(1))
+    epochs = [list(fresh), list(fresh)]
+    for line in lines:
+        last = epochs[line["epoch"] - (not line["batches"])][line["batches"] - 1]
+        assert np.array_equal(seen[line["step"] * MICRO - 1][0].numpy(), last[0].numpy())
 
 
 def test_a_second_signal_stops_at_once_and_harms_nothing(tmp_path, capsys):

@@ -27,10 +27,10 @@ from tensorlite import Tensor
 from train import checkpoint
 from train.collate import IGNORED
 from train.loop import Loop, Task
+from train.pictures import accuracy_curve
 from train.policy import Baseline, advantages, policy_loss
 from train.preference import token_log_probabilities
 from train.recipe import Recipe, Shape, check_device, configured
-from train.report import accuracy_curve
 from train.run import Run, unused
 
 
@@ -192,9 +192,14 @@ class Answers:
         self.used, self.drawn = state["used"], Drawn(**{"old": None, "reference": None} | kept) if kept else None
 
 
-def main(argv: Sequence[str]) -> None:
+def configuration(argv: Sequence[str]) -> Config:
+    """What the command line asks for."""
     about = "Teach a GPT to add by rewards alone."
-    config = configured(Config, argv, {"sums": DEFAULT}, "sums", "arithmetic", about)
+    return configured(Config, argv, {"sums": DEFAULT}, "sums", "arithmetic", about)
+
+
+def main(argv: Sequence[str]) -> None:
+    config = configuration(argv)
     check_device(config.device)
     if (folder := config.resume) is None:
         tl.manual_seed(config.seed)

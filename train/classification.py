@@ -17,7 +17,7 @@ from gpt.options import UsageError, option, parse
 from train.ask import classifier_of, encode, logits, shortened
 from train.confusion import Confusion
 from train.labelled import read_labelled
-from train.report import confusion_picture
+from train.pictures import confusion_picture
 
 
 @dataclass(frozen=True)

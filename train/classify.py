@@ -27,8 +27,8 @@ from train.batching import LengthBuckets, pad
 from train.confusion import Confusion
 from train.labelled import Parts, balanced, classes_of, read_labelled, split
 from train.loop import Loop, Task
+from train.pictures import accuracy_curve, confusion_picture, loss_curve
 from train.recipe import AS_IN_THE_BOOK, Recipe, check_device, configured
-from train.report import accuracy_curve, confusion_picture, loss_curve
 from train.run import Run, unused
 from train.start import Start, start
 from train.tuning import Tuning
@@ -100,12 +100,17 @@ PRESETS = {
 }
 
 
+def configuration(argv: Sequence[str]) -> Config:
+    """What the command line asks for."""
+    default = "finetune" if any(word.partition("=")[0] == "--start" for word in argv) else "scratch"
+    return configured(Config, argv, PRESETS, default, "classify", "Train a GPT to name the class of a text.")
+
+
 def main(argv: Sequence[str]) -> None:
     if argv[:1] == ["predict"]:
         predict(argv[1:])
         return
-    default = "finetune" if any(word.partition("=")[0] == "--start" for word in argv) else "scratch"
-    config = configured(Config, argv, PRESETS, default, "classify", "Train a GPT to name the class of a text.")
+    config = configuration(argv)
     if config.data is None:
         raise UsageError("--data is missing: name a file of texts with labels, or say --data sms-spam")
     check_device(config.device)

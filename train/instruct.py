@@ -25,8 +25,8 @@ from train.batching import LengthBuckets, by_length
 from train.collate import IGNORED, Sample, collate, encode, fitting, pack
 from train.instructions import Dialogue, OnAnswers, read_dialogues, split
 from train.loop import Loop, Task
+from train.pictures import loss_curve
 from train.recipe import AS_IN_THE_BOOK, Recipe, check_device, configured
-from train.report import loss_curve
 from train.run import Run, unused
 from train.start import start
 
@@ -89,8 +89,13 @@ PRESETS = {
 }
 
 
+def configuration(argv: Sequence[str]) -> Config:
+    """What the command line asks for."""
+    return configured(Config, argv, PRESETS, "small", "instruct", "Teach a GPT to follow instructions.")
+
+
 def main(argv: Sequence[str]) -> None:
-    config = configured(Config, argv, PRESETS, "small", "instruct", "Teach a GPT to follow instructions.")
+    config = configuration(argv)
     if config.data is None:
         raise UsageError("--data is missing: name a JSON file of instructions, or say --data instruct-1100")
     check_device(config.device)

@@ -30,7 +30,7 @@ from train.corpus import read_text
 from train.endpoint import Endpoint, QuestionError, ServerError
 from train.instructions import Dialogue, read_dialogues
 from train.ledger import Ledger
-from train.report import histogram
+from train.pictures import histogram
 
 PROMPT = """\
 You grade how well an assistant has done a task. Compare its answer with the reference answer, which is right, and give

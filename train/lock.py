@@ -59,25 +59,54 @@ def hold(folder: Path) -> Lock:
     return lock
 
 
+def holder(folder: Path) -> str | None:
+    """Who trains in `folder`, in words, or nobody: judged by the lock's file alone, which is left as it is."""
+    path = folder / NAME
+    try:
+        content = _parsed(path.read_bytes())
+        silent = time.time() - path.stat().st_mtime
+    except OSError:
+        return None
+    if not content or silent >= DEAD or (content.get("host") == socket.gethostname() and not _alive(content)):
+        return None
+    return _words(content)
+
+
+def _words(content: dict[str, Any]) -> str:
+    return f"process {content.get('pid', 'unknown')} on {content.get('host', 'an unknown machine')}"
+
+
+def _alive(content: dict[str, Any]) -> bool:
+    """Whether there is a process of this number here, as far as one can tell."""
+    try:
+        if os.name != "nt":  # where asking would end it
+            os.kill(content["pid"], 0)
+    except ProcessLookupError:
+        return False
+    except (KeyError, TypeError, OverflowError, PermissionError):
+        pass
+    return True
+
+
 def _taken(path: Path) -> int:
     """The lock's file, opened and locked. A holder that is no more is named on stderr."""
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         free = _flock(descriptor)
-        holder = _content(descriptor)
-        who = f"process {holder.get('pid', 'unknown')} on {holder.get('host', 'an unknown machine')}"
+        before = _parsed(os.read(descriptor, 4096))
+        who = _words(before)
         silent = time.time() - os.fstat(descriptor).st_mtime
         if free is False:
             os.close(descriptor)
             raise UsageError(f"{path.parent} is in use by {who}; wait for it, or stop it (kill finishes its step)")
-        if holder and silent < DEAD and (free is None or holder.get("host") != socket.gethostname()):
+        if before and silent < DEAD and (free is None or before.get("host") != socket.gethostname()):
             os.close(descriptor)
             raise UsageError(
                 f"{path.parent} was in use by {who} {max(silent, 0):.0f} s ago; after {DEAD:.0f} s without a sign of "
                 f"life it counts as gone (or delete {path}, if you know that it is)"
             )
         if _current(descriptor, path):
-            if holder:
+            if before:
                 print(f"{path.parent}: {who} had it and is gone; taking over", file=sys.stderr)
             return descriptor
         os.close(descriptor)  # its holder deleted it while we opened it
@@ -96,9 +125,8 @@ def _flock(descriptor: int) -> bool | None:
     return True
 
 
-def _content(descriptor: int) -> dict[str, Any]:
-    """Who holds the lock; empty if nobody does."""
-    text = os.read(descriptor, 4096)
+def _parsed(text: bytes) -> dict[str, Any]:
+    """What the lock's file says of who holds it; empty if nobody does."""
     try:
         content = json.loads(text)
     except ValueError:

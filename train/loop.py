@@ -29,6 +29,7 @@ from train.recipe import Recipe
 from train.run import Run, replace_text
 from train.saving import Saver
 from train.signals import interruptible
+from train.tracking import tracked
 from train.watch import diagnose
 
 Batch = Any
@@ -101,7 +102,8 @@ class Loop:
         self.unread: list[tuple[int, Gathered, Any]] = []  # of steps that are done: number, loss, norm of the gradient
         self.gathered = Gathered()  # of the step that has begun
         self.begun: tuple[list[Batch], Any] = ([], None)  # its micro-batches, and the generator before them
-        self.seconds = 0.0  # spent training, also before it was resumed
+        self.tokens = 0  # that it has trained on, also before it was resumed
+        self.seconds = 0.0  # spent training, likewise
         self.saved = checkpoint.name(0)  # the last position that was saved, and when
         self.saved_at = time.monotonic()
         self.peak: float | None = None  # FLOP/s
@@ -119,6 +121,7 @@ class Loop:
             part.load_state_dict(state[name])
         self._set_generators(state["generator"], state.get("cuda_generator"))  # here: making the model draws too
         self.step, self.seconds, self.gathered = state["step"], state["seconds"], Gathered(**state["gathered"])
+        self.tokens = state.get("tokens", 0)  # a checkpoint from before they were counted has none
         for parameter, gradient in zip(self.model.parameters(), state["gradients"]):
             parameter.grad = None if gradient is None else gradient.to(parameter.device)
         if self.step >= self.steps:
@@ -144,7 +147,8 @@ class Loop:
             self.peak = machine.ceilings(self.recipe.device).flops
         batches = self._batches()
         self.model.train()
-        with interruptible() as stopping, progress(self.steps, self.step) as bar:
+        track = tracked(self.run, self.recipe.track)
+        with interruptible() as stopping, track, progress(self.steps, self.step) as bar:
             try:
                 self._train(batches, stopping, bar)
             except Exception:
@@ -205,7 +209,8 @@ class Loop:
             loss = self.task.loss(batch) / self.recipe.accumulation
             loss.backward()
             g.loss += self._number(loss)
-            g.tokens += self.task.count(batch)
+            g.tokens += (tokens := self.task.count(batch))
+            self.tokens += tokens
             g.micro += 1
             g.seconds += (spent := time.perf_counter() - start)
             self.seconds += spent
@@ -316,6 +321,7 @@ class Loop:
             "gathered": asdict(self.gathered),
             "gradients": [p.grad for p in self.model.parameters()] if self.gathered.micro else [],
             "step": self.step,
+            "tokens": self.tokens,
             "seconds": self.seconds,
             "data": self.task.data,
         }
@@ -355,7 +361,14 @@ class Loop:
     def _log(self, numbers: dict[str, Any]) -> None:
         known = {name: float(f"{value:.6g}") for name, value in numbers.items()}
         skipped = {} if self.recipe.skip_outliers is None else {"skipped": self.outliers.skipped}
-        self.run.log(step=self.step, **{**dict.fromkeys(NUMBERS), **known}, **skipped, seconds=round(self.seconds, 3))
+        numbers = {**dict.fromkeys(NUMBERS), **known, **skipped}
+        self.run.log(step=self.step, **numbers, **self._place(), seconds=round(self.seconds, 3))
+
+    def _place(self) -> dict[str, int]:
+        """Where in the data it is, as a checkpoint made now would say: the next micro-batch is number `batches`, from
+        0 on, of `epoch`; and how many tokens came before it."""
+        loader = self.task.loader.state_dict()
+        return {"epoch": loader["epoch"], "batches": loader["batches"], "tokens": self.tokens}
 
     def _evaluate(self, bar: tqdm, numbers: dict[str, Any] | None = None) -> None:
         self.model.eval()

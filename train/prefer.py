@@ -29,9 +29,9 @@ from train.collate import Sample, collate, encode
 from train.instruct import end_of
 from train.instructions import Dialogue, OnAnswers, read_entries, single, split
 from train.loop import Loop, Task
+from train.pictures import curves, loss_curve
 from train.preference import Loss, log_probabilities, preference_loss
 from train.recipe import AS_IN_THE_BOOK, check_device, configured
-from train.report import curves, loss_curve
 from train.run import Run, unused
 from train.start import start
 
@@ -86,8 +86,13 @@ class Pair:
         return max(map(len, self.answers))
 
 
+def configuration(argv: Sequence[str]) -> Config:
+    """What the command line asks for."""
+    return configured(Config, argv, PRESETS, "small", "prefer", "Let a GPT prefer what people prefer.")
+
+
 def main(argv: Sequence[str]) -> None:
-    config = configured(Config, argv, PRESETS, "small", "prefer", "Let a GPT prefer what people prefer.")
+    config = configuration(argv)
     if config.data is None:
         raise UsageError(
             "--data is missing: name a JSON file of instructions with chosen and rejected answers, or say --data "

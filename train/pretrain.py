@@ -23,14 +23,19 @@ from train import checkpoint
 from train.corpus import Corpus, TokenArray, Windows, make_tokenizer, read, split
 from train.corpus.folder import is_shards, open_corpus
 from train.loop import Loop, Task
+from train.pictures import loss_curve
 from train.presets import PRESETS, Config
 from train.recipe import check_device, configured
-from train.report import loss_curve
 from train.run import Run, unused
 
 
+def configuration(argv: Sequence[str]) -> Config:
+    """What the command line asks for."""
+    return configured(Config, argv, PRESETS, "python-docs", "pretrain", "Pretrain a GPT on text.")
+
+
 def main(argv: Sequence[str]) -> None:
-    config = configured(Config, argv, PRESETS, "python-docs", "pretrain", "Pretrain a GPT on text.")
+    config = configuration(argv)
     if config.resume is None:
         start(config)
     else:
@@ -78,10 +83,10 @@ def read_corpus(config: Config, tokenizer: Tokenizer | None = None) -> Corpus:
     return split(text, tokenizer, config.val_fraction, config.context_length, source)
 
 
-def train(config: Config, corpus: Corpus, model: GPT, out: Run, state: dict[str, Any]) -> None:
-    """Train `model`, from the beginning or from `state`, and say how it went and how to go on."""
+def loader_of(config: Config, corpus: Corpus) -> tl.data.DataLoader:
+    """The batches of training windows, in the order that the seed says."""
     windows = Windows(corpus.train, config.context_length, config.stride or config.context_length)
-    loader = tl.data.DataLoader(
+    return tl.data.DataLoader(
         windows,
         batch_size=min(config.batch_size, len(windows)),
         shuffle=True,
@@ -90,6 +95,11 @@ def train(config: Config, corpus: Corpus, model: GPT, out: Run, state: dict[str,
         generator=tl.Generator().manual_seed(config.seed),
         pin_memory=tl.device(config.device).type == "cuda",
     )
+
+
+def train(config: Config, corpus: Corpus, model: GPT, out: Run, state: dict[str, Any]) -> None:
+    """Train `model`, from the beginning or from `state`, and say how it went and how to go on."""
+    loader = loader_of(config, corpus)
 
     def evaluate(step: int, last: bool) -> dict[str, float]:
         results = {"val_loss": mean_loss(model, corpus.val, config, None if last else config.eval_batches)}

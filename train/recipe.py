@@ -13,6 +13,7 @@ from gpt.options import UsageError, from_json, option, parse
 from train.interval import Interval
 from train.lock import hold
 from train.run import Run
+from train.tracking import check_tracker
 
 C = TypeVar("C", bound="Recipe")
 
@@ -51,6 +52,9 @@ class Recipe:
         None, "skip steps whose loss or gradient is so many deviations above its recent mean, 6 say; none: skip none"
     )
     measure_peak: bool = option(True, "measure the machine's peak at the start, to say what share of it training takes")
+    track: Literal["tensorboard", "wandb"] | None = option(
+        None, "show the numbers of metrics.jsonl in TensorBoard or Weights & Biases too"
+    )
     seed: int = option(1337, "where all random numbers come from")
     device: str = option("cpu", "where to train: cpu, cuda or cuda:N")
 
@@ -58,7 +62,7 @@ class Recipe:
     MAY_CHANGE: ClassVar[frozenset[str]] = frozenset(
         {
             *("resume", "steps", "epochs", "eval_every", "log_every", "device"),
-            *("checkpoint_every", "keep", "keep_best", "measure_peak"),
+            *("checkpoint_every", "keep", "keep_best", "measure_peak", "track"),
         }
     )
 
@@ -114,15 +118,17 @@ def configured(
     """What the command line asks for; with --resume it is the run's own configuration, of which little may change."""
     asked = parse(config, argv, presets, default, prog, description)
     if (folder := asked.resume) is None:
+        check_tracker(asked.track)
         return asked
     if "--preset" in argv:
         raise UsageError("--resume takes its configuration from the run; leave out --preset")
     text = Run.config_text(folder)
     try:
-        saved = from_json(config, text, f"{folder}/config.json")
+        saved = from_json(config, text, f"{folder}/config.json", optional=config.MAY_CHANGE)
     except UsageError as error:
         raise UsageError(f"--resume {folder}: is it a run of train.{prog}? {error}") from None
     asked = parse(config, argv, {"saved": saved}, "saved", prog, description)
+    check_tracker(asked.track)
     hold(folder)  # if another process has it, say so before anything is read
     values = {f.name: (getattr(saved, f.name), getattr(asked, f.name)) for f in fields(config)}
     changed = {name: f"{flag(name)} {now} (it was {then})" for name, (then, now) in values.items() if then != now}

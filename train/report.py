@@ -1,137 +1,112 @@
-"""Pictures of a run."""
+"""Runs held against each other: `python -m train.report runs/A runs/B …`.
+
+It reads metrics.jsonl and config.json, also of runs that were stopped or are still going on, prints a table and the
+settings that differ, and draws the runs' curves.
+"""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from tensorlite.serialize import replacing
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-TRAINING, VALIDATION = "#9db8d9", "#c0392b"
-PALETTE = ("#2c7fb8", "#d95f0e", "#31a354", "#756bb1")
-Metrics = Sequence[dict[str, Any]]  # the lines of metrics.jsonl
+from gpt.options import UsageError, option, parse, run
+from gpt.tokenizer import load_tokenizer
+from train.curves import X, side_by_side
+from train.record import Record, differing, find_records, labels
+from train.tables import NOTHING, beside, duration, shown, table
 
 
-@contextmanager
-def picture(path: Path, width: float = 7, height: float = 4) -> Iterator[Axes]:
-    """Inside, axes to draw on; afterwards they are a PNG at `path`."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # no display, and no global state
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    axes.spines[["top", "right"]].set_visible(False)
-    yield axes
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(frameon=False)
-    with (
-        replacing(path) as beside,
-        warnings.catch_warnings(),
-    ):  # on a busy machine it takes long to place a legend, and Matplotlib says so
-        warnings.filterwarnings("ignore", "Creating legend with loc", UserWarning)
-        figure.savefig(beside, format="png")
+@dataclass(frozen=True)
+class Config:
+    runs: tuple[str, ...] = option((), "folders of runs, or folders that hold them; --runs may be left out")
+    x: X = option("step", "what the curves go over; time is that of training alone")
+    out: Path = option(Path("report.png"), "file of the picture")
 
 
-def loss_curve(
-    metrics: Metrics,
-    path: Path,
-    title: str,
-    chance: float | None = None,
-    unit: str = "nats per token",
-    known: str = "ln(vocabulary)",
-) -> None:
-    """Draw training and validation loss over the steps.
-
-    chance   the loss of a model that knows nothing, which `known` names, drawn as a line
-    """
-    with picture(path) as axes:
-        _line(axes, metrics, "train_loss", "training (one step)", TRAINING, linewidth=1)
-        val = _line(axes, metrics, "val_loss", "validation", VALIDATION, linewidth=2, marker="o", markersize=3)
-        _name_last(axes, val, ".3f", 6)
-        if chance is not None:
-            axes.axhline(chance, color="#999999", linewidth=1, linestyle=":", label=f"knows nothing: {known}")
-        axes.set(xlabel="step", ylabel=f"loss ({unit})", title=title)
-        axes.set_ylim(bottom=0)
-        axes.grid(alpha=0.25)
+def main(argv: Sequence[str]) -> None:
+    about = "Hold runs against each other, in a table and a picture."
+    config = parse(Config, argv, {"report": Config()}, "report", "report", about, words="runs")
+    if not config.runs:
+        raise UsageError("which runs? name their folders: python -m train.report runs/A runs/B")
+    records = find_records(list(map(Path, config.runs)))
+    names = labels(records)
+    print(results(records, names))
+    if differ := differing(records):
+        print("\nsettings that differ")
+        print(beside(["", *names], [[name, *map(shown, values)] for name, values in differ.items()]))
+    if note := incomparable(records):
+        print(f"\n{note}")
+    draw(records, names, config.out, config.x)
+    print(f"\nwrote {config.out}")
 
 
-def accuracy_curve(
-    metrics: Metrics,
-    path: Path,
-    title: str,
-    chance: float,
-    known: str = "guesses the most frequent class",
-    names: tuple[str, str] = ("training", "validation"),
-) -> None:
-    """Draw the share of right answers over the steps, train_accuracy and val_accuracy by their `names`.
-
-    chance   the share of a model that does what `known` says, drawn as a line
-    """
-    with picture(path) as axes:
-        _line(axes, metrics, "train_accuracy", names[0], TRAINING, linewidth=2, marker="o", markersize=3)
-        val = _line(axes, metrics, "val_accuracy", names[1], VALIDATION, linewidth=2, marker="o", markersize=3)
-        _name_last(axes, val, ".1%", -16)
-        axes.axhline(chance, color="#999999", linewidth=1, linestyle=":", label=known)
-        axes.yaxis.set_major_formatter(lambda y, _: f"{y:.0%}")
-        axes.set(xlabel="step", ylabel="right answers", title=title, ylim=(0, 1.02))
-        axes.grid(alpha=0.25)
+def results(records: Sequence[Record], names: Sequence[str]) -> str:
+    """A table with a row for each run: how far it came, its best validation, and what that took."""
+    counted = any(record.points("val_accuracy") for record in records)
+    header = ["run", "script", "state", "steps", "best val loss", "at step", "training loss"]
+    header += ["best val accuracy", "at step"] * counted + ["tokens", "time", "tokens/s"]
+    rows = []
+    for record, name in zip(records, names, strict=True):
+        best, step = _best(record, "val_loss")
+        row = [name, record.kind, record.state, _steps(record), best, step, _last(record, "train_loss")]
+        row += _best(record, "val_accuracy", highest=True) * counted
+        speed, tokens = record.median("tokens_per_second"), record.last.get("tokens")
+        row += [NOTHING if tokens is None else f"{tokens:,}", duration(record.last.get("seconds", 0.0))]
+        rows.append([*row, NOTHING if speed is None else f"{speed:,.0f}"])
+    return table(header, rows, left=3)
 
 
-def curves(metrics: Metrics, path: Path, title: str, ylabel: str, names: dict[str, str]) -> None:
-    """Draw the numbers of metrics.jsonl that `names` names, each with its label, over the steps."""
-    with picture(path) as axes:
-        for (name, label), color in zip(names.items(), PALETTE, strict=False):
-            _line(axes, metrics, name, label, color, linewidth=2, marker="o", markersize=3)
-        axes.axhline(0, color="#999999", linewidth=1, linestyle=":")
-        axes.set(xlabel="step", ylabel=ylabel, title=title)
-        axes.grid(alpha=0.25)
+def draw(records: Sequence[Record], names: Sequence[str], path: Path, x: X) -> None:
+    """Draw the runs that have logged something. Raises UsageError if there is nothing to draw, or no place for it."""
+    if not any(record.metrics for record in records):
+        raise UsageError("none of these runs has logged a line of metrics.jsonl yet, so there is nothing to draw")
+    if x == "tokens" and (without := [r for r in records if r.metrics and not r.points("tokens")]):
+        raise UsageError(
+            f"--x tokens: {without[0].path}/metrics.jsonl does not say how many tokens, for an older version made it; "
+            "take --x step or --x time"
+        )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        side_by_side(records, names, path, x)
+    except OSError as error:
+        raise UsageError(f"--out {path}: cannot be written: {error.strerror}") from None
 
 
-def confusion_picture(counts: np.ndarray, classes: Sequence[str], path: Path, title: str) -> None:
-    """Draw counts (K, K), of true classes as rows and answers as columns; the colour is the share of the row."""
-    size = 2.6 + 0.55 * len(classes)
-    with picture(path, max(4.0, size + 0.6), max(3.4, size)) as axes:
-        share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-        axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-        places = range(len(classes))
-        axes.set_xticks(places, classes, rotation=45 if len(classes) > 3 else 0)
-        axes.set_yticks(places, classes)
-        if len(classes) <= 20:
-            for i, j in np.ndindex(*counts.shape):
-                color = "white" if share[i, j] > 0.5 else "black"
-                axes.text(j, i, f"{counts[i, j]:,}", ha="center", va="center", color=color)
-        axes.set(xlabel="answer", ylabel="true class", title=title)
+def incomparable(records: Sequence[Record]) -> str | None:
+    """Why the losses of these runs do not measure the same, if they do not."""
+    if len({record.kind for record in records}) > 1:
+        return "These runs are of several scripts, whose losses measure different things: compare them within one."
+    if len({_vocabulary(record) for record in records}) > 1:
+        return "These runs have different tokenizers: their losses per token do not measure the same."
+    if any(record.config.get("data") != records[0].config.get("data") for record in records):
+        return "These runs have different data: their losses do not measure the same."
+    return None
 
 
-def histogram(values: Sequence[float], path: Path, title: str, xlabel: str, edges: Sequence[float]) -> None:
-    """Draw how many values lie between the `edges`, the last of which belongs to the bin before it; and their mean."""
-    with picture(path) as axes:
-        counts, _ = np.histogram(values, list(edges))
-        bars = axes.bar(edges[:-1], counts, np.diff(edges), align="edge", color=TRAINING, edgecolor="white")
-        axes.bar_label(bars, [f"{count:,}" if count else "" for count in counts], color="#666666")
-        mean = float(np.mean(values))
-        axes.axvline(mean, color=VALIDATION, linewidth=2, label=f"mean {mean:.2f}")
-        axes.set_xticks(edges)
-        axes.set(xlabel=xlabel, ylabel="answers", title=title)
+def _vocabulary(record: Record) -> object:
+    """Something that equal tokenizers have in common."""
+    try:
+        return repr(load_tokenizer(record.path / "tokenizer.json"))
+    except (OSError, ValueError):
+        return None
 
 
-def _line(axes: Axes, metrics: Metrics, name: str, label: str, color: str, **style: Any) -> list[tuple[int, float]]:
-    points = [(m["step"], m[name]) for m in metrics if m.get(name) is not None]
-    if points:
-        axes.plot(*zip(*points, strict=True), color=color, label=label, **style)
-    return points
+def _steps(record: Record) -> str:
+    """600, or of a run that is not finished 120 of 600."""
+    step, steps = record.last.get("step", 0), record.config.get("steps")
+    return f"{step:,}" if record.state == "finished" or not isinstance(steps, int) else f"{step:,} of {steps:,}"
 
 
-def _name_last(axes: Axes, points: Sequence[tuple[int, float]], spec: str, above: int) -> None:
-    if points:
-        style = {"xytext": (4, above), "textcoords": "offset points", "color": VALIDATION, "ha": "right"}
-        axes.annotate(f"{points[-1][1]:{spec}}", points[-1], **style)  # type: ignore[arg-type]
+def _best(record: Record, name: str, highest: bool = False) -> list[str]:
+    best = record.best(name, highest)
+    return [NOTHING, NOTHING] if best is None else [f"{best[0]:.4f}", f"{best[1]:,}"]
+
+
+def _last(record: Record, name: str) -> str:
+    points = record.points(name)
+    return f"{points[-1][1]:.4f}" if points else NOTHING
+
+
+if __name__ == "__main__":
+    run(main, "report")

@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from tensorlite.serialize import replacing
 from train.lock import hold
 
 METRICS, SAMPLES = "metrics.jsonl", "samples.txt"
+Line = dict[str, Any]  # of metrics.jsonl
 
 
 class Run:
@@ -27,7 +29,8 @@ class Run:
 
     def __init__(self, path: Path):
         self.path = path
-        self.metrics: list[dict[str, Any]] = []
+        self.metrics: list[Line] = []
+        self.listeners: list[Callable[[Line], None]] = []  # who is told of each new line
         self._lock = hold(path)
         self._waiting: dict[str, str] = defaultdict(str)  # what is still to be added, by file
         self._small: dict[str, str] = {}  # files without which nobody can use the run
@@ -76,6 +79,8 @@ class Run:
         """Add a line to metrics.jsonl."""
         self.metrics.append(values)
         self._add(METRICS, _line(values))
+        for listener in self.listeners:
+            listener(values)
 
     def sample(self, step: int, text: str) -> None:
         """Add a text that the model wrote to samples.txt."""
@@ -130,9 +135,10 @@ def replace_text(path: Path, text: str) -> None:
         beside.write_text(text, encoding="utf-8")
 
 
-def read_metrics(path: Path) -> list[dict[str, Any]]:
+def read_metrics(path: Path) -> list[Line]:
     """The lines of a metrics.jsonl, without one that a machine that went off tore."""
-    return [values for line in path.read_text(encoding="utf-8").splitlines() if (values := _parsed(line)) is not None]
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    return [values for line in lines if (values := parsed(line)) is not None]
 
 
 def unused(path: Path) -> Path:
@@ -141,11 +147,12 @@ def unused(path: Path) -> Path:
     return next(choice for choice in choices if not choice.exists())
 
 
-def _line(values: dict[str, Any]) -> str:
+def _line(values: Line) -> str:
     return json.dumps(values) + "\n"
 
 
-def _parsed(line: str) -> dict[str, Any] | None:
+def parsed(line: str) -> Line | None:
+    """What a line of metrics.jsonl says; None if it is torn."""
     try:
         values = json.loads(line)
     except ValueError:

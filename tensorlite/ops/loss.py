@@ -137,6 +137,7 @@ def _of_classes(
     if getattr(weight, "requires_grad", False):
         raise RuntimeError(f"{name}: weight has no derivative here; use weight.detach()")
     rows = input if input.ndim <= 2 else input.permute(0, *range(2, input.ndim), 1)
+    rows = rows if rows.ndim == 2 else rows.reshape(-1, classes)
     target, ids = target.reshape(-1), ids.reshape(-1)
     weights = None
     counted = ids != ignore_index
@@ -145,8 +146,9 @@ def _of_classes(
         _check_targets(ids, classes)
         per_class = xp(ids).ones(classes, input.dtype) if weight is None else array_of(weight)
         weights = per_class[ids] * counted
-    loss = losses(rows.reshape(-1, classes), target, weights, counted)
-    return _reduced(loss.reshape(shape), reduction, name, ids.size if weights is None else weights.sum())
+    loss = losses(rows, target, weights, counted)
+    loss = loss if loss.shape == shape else loss.reshape(shape)
+    return _reduced(loss, reduction, name, ids.size if weights is None else weights.sum())
 
 
 @where_it_lies

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
+from ..block import Block
 from ..device import xp
 from ..tensor import Tensor
 from .optimizer import Optimizer, in_blocks, not_differentiable, scratch
@@ -60,41 +61,73 @@ class Adam(Optimizer):
                 state[name] = Tensor._of(xp(p).zeros_like(p))
         state["step"] = t = int(state.get("step", 0)) + 1
         beta1, beta2 = group["betas"]
-        lr, root = float(group["lr"]), math.sqrt(1 - beta2**t)
-        decay, decoupled, maximize = float(group["weight_decay"]), group["decoupled_weight_decay"], group["maximize"]
-        as_it_is = not maximize and (decoupled or not decay)
-
-        def gradient(p: Any, g: Any, s: Any) -> Any:
-            """What the averages are of, in s if it is not g itself."""
-            if as_it_is:
-                return g
-            if decoupled or not decay:
-                return xp(p).negative(g, out=s)
-            xp(p).multiply(p, decay, out=s)
-            return (xp(p).subtract if maximize else xp(p).add)(s, g, out=s)
+        lr, decay, decoupled = float(group["lr"]), float(group["weight_decay"]), group["decoupled_weight_decay"]
+        # m̂ / (sqrt(v̂) + eps) = m / (sqrt(v) + eps root) · root / (1 - β₁ᵗ), which is a pass less
+        root = math.sqrt(1 - beta2**t)
+        numbers = Numbers(
+            float(beta1),
+            float(beta2),
+            eps=group["eps"] * root,
+            step=lr * root / (1 - beta1**t),
+            shrink=1 - lr * decay if decoupled else 1.0,
+            decay=0.0 if decoupled else decay,
+            sign=-1.0 if group["maximize"] else 1.0,
+        )
+        averages = [state[name].array for name in names]
 
         def change(p: Any, g: Any, m: Any, v: Any, largest: Any = None) -> None:
-            library, s = xp(p), scratch(p)
-            library.subtract(gradient(p, g, s), m, out=s)
-            s *= 1 - beta1
-            m += s
-            x = gradient(p, g, s)
-            library.multiply(x, x, out=s)
-            s *= 1 - beta2
-            v *= beta2
-            v += s
-            if largest is not None:
-                library.maximum(largest, v, out=largest)
-            # m̂ / (sqrt(v̂) + eps) = m / (sqrt(v) + eps root) · root / (1 - β₁ᵗ), which is a pass less
-            library.sqrt(v if largest is None else largest, out=s)
-            s += group["eps"] * root
-            library.divide(m, s, out=s)
-            s *= lr * root / (1 - beta1**t)
-            if decay and decoupled:
-                p *= 1 - lr * decay
-            p -= s
+            adam_step(p, g, m, v, largest, *numbers)
 
-        in_blocks(change, p, g, *[state[name].array for name in names])
+        in_blocks(change, p, g, *averages, one_pass=adam_step.compiled(p.dtype))
+
+
+class Numbers(NamedTuple):
+    """A step's settings: eps and step with both corrections in them, the factor of p, the decay that is part of the
+    gradient, the gradient's sign."""
+
+    beta1: float
+    beta2: float
+    eps: float
+    step: float
+    shrink: float
+    decay: float
+    sign: float
+
+
+@Block
+def adam_step(
+    p: Any, g: Any, m: Any, v: Any, largest: Any,
+    beta1: float, beta2: float, eps: float, step: float, shrink: float, decay: float, sign: float,
+) -> None:  # fmt: skip
+    """Adam's formulas on arrays of one shape; largest is None without amsgrad."""
+    library, s = xp(p), scratch(p)
+
+    def gradient() -> Any:
+        """What the averages are of, in s if it is not g itself."""
+        if sign == 1 and not decay:
+            return g
+        library.multiply(g, sign, out=s)
+        if decay:
+            s[...] += decay * p
+        return s
+
+    library.subtract(gradient(), m, out=s)
+    s *= 1 - beta1
+    m += s
+    x = gradient()
+    library.multiply(x, x, out=s)
+    s *= 1 - beta2
+    v *= beta2
+    v += s
+    if largest is not None:
+        library.maximum(largest, v, out=largest)
+    library.sqrt(v if largest is None else largest, out=s)
+    s += eps
+    library.divide(m, s, out=s)
+    s *= step
+    if shrink != 1:
+        p *= shrink
+    p -= s
 
 
 class AdamW(Adam):

@@ -14,6 +14,7 @@ import numpy as np
 from ..device import follow, wandering, xp
 from ..mode import enable_grad, no_grad
 from ..nn.utils import BLOCK, clear_gradients
+from ..parallel import rows
 from ..tensor import Tensor, written
 
 
@@ -159,19 +160,30 @@ def _like(p: Tensor, state: Mapping[str, Any]) -> dict[str, Any]:
 # Writing without fresh memory --------------------------------------------------------------------------
 
 
-def in_blocks(update: Callable[..., None], *arrays: Any) -> None:
+def in_blocks(update: Callable[..., None], *arrays: Any, one_pass: bool = False) -> None:
     """update(*arrays), piece by piece: on vectors that see the arrays' memory.
 
     An update makes some ten passes over its arrays; on pieces that fit in the cache only the first costs memory
     traffic. One thread: a pass over a piece takes 10 us, and two threads would wait as long for the interpreter's lock.
-    On a GPU, where a pass costs a launch, and for arrays that do not lie in order, all is one piece.
+    On a GPU, where a pass costs a launch, all is one piece; an update of one pass, a compiled loop, takes a piece per
+    thread. Arrays that do not lie in order are copied, and written back.
     """
-    if xp(arrays[0]) is not np or not all(array.flags.c_contiguous for array in arrays):
+    if xp(arrays[0]) is not np:
         update(*arrays)
         return
     flat = [array.reshape(-1) for array in arrays]
-    for start in range(0, flat[0].size, BLOCK):
-        update(*[array[start : start + BLOCK] for array in flat])
+
+    def piece(start: int, stop: int) -> None:
+        update(*[array[start:stop] for array in flat])
+
+    if one_pass:
+        rows(piece, flat[0].size, sum(array.itemsize for array in arrays), one_pass)
+    else:
+        for start in range(0, flat[0].size, BLOCK):
+            piece(start, start + BLOCK)
+    for array, vector in zip(arrays, flat):
+        if not array.flags.c_contiguous and array.flags.writeable:
+            array[...] = vector.reshape(array.shape)
 
 
 _held = threading.local()

@@ -4,11 +4,11 @@ product; softmax and log_softmax on blocks of rows."""
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from ...block import Block
 from ...mode import is_grad_enabled
 from ...op import Op
 from ...ops.activation import _A, _C, _gelu, _log_softmax, _silu, _softmax
@@ -18,7 +18,7 @@ from ...parallel import rows
 LIMIT = 40.0
 
 
-def _with_slope(block: Callable[[Any, Any, Any], None], x: Any) -> tuple[Any, Any]:
+def _with_slope(block: Block, x: Any) -> tuple[Any, Any]:
     """What block(x, y, slope) writes into y and slope, which is None where no gradient will be asked for."""
     y = np.empty_like(x)
     slope = np.empty_like(x) if is_grad_enabled() else None
@@ -27,14 +27,18 @@ def _with_slope(block: Callable[[Any, Any, Any], None], x: Any) -> tuple[Any, An
     def part(start: int, stop: int) -> None:
         block(source[start:stop], target[start:stop], None if slopes is None else slopes[start:stop])
 
-    rows(part, source.size, 5 * x.itemsize)
+    rows(part, source.size, 5 * x.itemsize, block.compiled(x.dtype))
     return y, slope
 
 
 def _by_slope(g: Any, slope: Any) -> Any:
     dx = np.empty_like(slope)
     a, b, c = g.reshape(-1), slope.reshape(-1), dx.reshape(-1)
-    rows(lambda start, stop: np.multiply(a[start:stop], b[start:stop], out=c[start:stop]), c.size, 3 * c.itemsize)
+
+    def part(start: int, stop: int) -> None:
+        np.multiply(a[start:stop], b[start:stop], out=c[start:stop])
+
+    rows(part, c.size, 3 * c.itemsize, one_pass=True)
     return dx
 
 
@@ -46,7 +50,8 @@ def _sigmoid_of_minus(u: Any) -> Any:
     return np.reciprocal(u, out=u)
 
 
-def _gelu_tanh(x: Any, y: Any, slope: Any) -> None:
+@Block
+def gelu_tanh(x: Any, y: Any, slope: Any) -> None:
     """x/2 (1 + tanh u) = x s,  with u = c (x + a x³) and s = 1/(1 + exp(-2u)), and its slope s + s (1 - s) 2 x u'."""
     near = x if slope is None else np.clip(x, -LIMIT, LIMIT)  # s alone is right also where a power overflows
     with np.errstate(over="ignore"):
@@ -68,21 +73,22 @@ def _gelu_tanh(x: Any, y: Any, slope: Any) -> None:
 
 
 # erf(z) = 1 - (a₁ t + … + a₅ t⁵) exp(-z²) with t = 1/(1 + p z), for z >= 0, to 1.5e-7: Abramowitz and Stegun, 7.1.26.
-_P, *_TERMS = 0.3275911, 1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592
+P, *TERMS = 0.3275911, 1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592
 
 
-def _gelu_erf(x: Any, y: Any, slope: Any) -> None:
+@Block
+def gelu_erf(x: Any, y: Any, slope: Any) -> None:
     """x Φ(x), and its slope Φ(x) + x φ(x). Φ comes from its tail Φ(-|x|), so that no tail is rounded away."""
     near = np.clip(x, -LIMIT, LIMIT)
     size = np.abs(near)
-    t = size * (_P / math.sqrt(2))
+    t = size * (P / math.sqrt(2))
     t += 1
     np.reciprocal(t, out=t)
     e = near * near
     e *= -0.5
     np.exp(e, out=e)
-    tail = t * (_TERMS[0] / 2)
-    for term in _TERMS[1:]:
+    tail = t * (TERMS[0] / 2)
+    for term in TERMS[1:]:
         tail += term / 2
         tail *= t
     tail *= e  # Φ(-|x|)
@@ -101,7 +107,8 @@ def _gelu_erf(x: Any, y: Any, slope: Any) -> None:
         np.multiply(x, near > 0, out=y, where=near != x)  # x, 0 or nan
 
 
-def _silu_block(x: Any, y: Any, slope: Any) -> None:
+@Block
+def silu(x: Any, y: Any, slope: Any) -> None:
     """x s with s = 1/(1 + exp(-x)), and its slope s + x s (1 - s)."""
     s = _sigmoid_of_minus(np.negative(x))
     np.multiply(x, s, out=y)
@@ -118,11 +125,11 @@ def _declines(x: Any) -> bool:
 def _gelu_forward(x: Any, *, approximate: str) -> Any:
     if _declines(x) or (approximate == "none" and x.dtype != np.float32):
         return NotImplemented
-    return _with_slope(_gelu_tanh if approximate == "tanh" else _gelu_erf, x)
+    return _with_slope(gelu_tanh if approximate == "tanh" else gelu_erf, x)
 
 
 def _silu_forward(x: Any) -> Any:
-    return NotImplemented if _declines(x) else _with_slope(_silu_block, x)
+    return NotImplemented if _declines(x) else _with_slope(silu, x)
 
 
 _gelu.kernel("cpu", _gelu_forward, dx=_by_slope, residual=("slope",))
@@ -132,40 +139,48 @@ _silu.kernel("cpu", _silu_forward, dx=_by_slope, residual=("slope",))
 # Rows that are normalised ------------------------------------------------------------------------------
 
 
-def _in_rows(block: Callable[..., None], dim: int, *arrays: Any) -> Any:
+def _in_rows(block: Block, dim: int, *arrays: Any) -> Any:
     """What block(*rows of arrays, rows of the result) fills; NotImplemented where rows do not lie in order."""
     x = arrays[0]
     if any(_declines(each) or each.shape != x.shape for each in arrays) or dim not in (-1, x.ndim - 1) or not x.size:
         return NotImplemented
     out = np.empty_like(x)
     flat = [each.reshape(-1, x.shape[-1]) for each in (*arrays, out)]
-    rows(lambda start, stop: block(*[each[start:stop] for each in flat]), len(flat[0]), len(flat) * flat[0][0].nbytes)
+
+    def part(start: int, stop: int) -> None:
+        block(*[each[start:stop] for each in flat])
+
+    rows(part, len(flat[0]), len(flat) * flat[0][0].nbytes, block.compiled(x.dtype))
     return out
 
 
-def _softmax_rows(x: Any, y: Any) -> None:
+@Block
+def softmax(x: Any, y: Any) -> None:
     np.subtract(x, x.max(axis=1, keepdims=True), out=y)
     np.exp(y, out=y)
     y *= 1 / y.sum(axis=1, keepdims=True)
 
 
-def _softmax_slope(g: Any, y: Any, dx: Any) -> None:
+@Block
+def softmax_slope(g: Any, y: Any, dx: Any) -> None:
     np.subtract(g, np.vecdot(g, y)[:, None], out=dx)
     dx *= y
 
 
-def _log_softmax_rows(x: Any, y: Any) -> None:
+@Block
+def log_softmax(x: Any, y: Any) -> None:
     np.subtract(x, x.max(axis=1, keepdims=True), out=y)
     y -= np.log(np.exp(y).sum(axis=1, keepdims=True))
 
 
-def _log_softmax_slope(g: Any, y: Any, dx: Any) -> None:
+@Block
+def log_softmax_slope(g: Any, y: Any, dx: Any) -> None:
     np.exp(y, out=dx)
     dx *= -g.sum(axis=1, keepdims=True)
     dx += g
 
 
-def _attach(op: Op, forward: Callable[..., None], slope: Callable[..., None]) -> None:
+def _attach(op: Op, forward: Block, slope: Block) -> None:
     def rule(g: Any, y: Any, dim: int) -> Any:
         dx = _in_rows(slope, dim, g, y)
         return op.plain.rows["x"](g, y, dim) if dx is NotImplemented else dx
@@ -173,5 +188,5 @@ def _attach(op: Op, forward: Callable[..., None], slope: Callable[..., None]) ->
     op.kernel("cpu", lambda x, *, dim: _in_rows(forward, dim, x), dx=rule)
 
 
-_attach(_softmax, _softmax_rows, _softmax_slope)
-_attach(_log_softmax, _log_softmax_rows, _log_softmax_slope)
+_attach(_softmax, softmax, softmax_slope)
+_attach(_log_softmax, log_softmax, log_softmax_slope)

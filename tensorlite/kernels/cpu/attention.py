@@ -4,7 +4,7 @@ Never more than one tile of scores per thread is in memory, and about half of th
 take several heads at once instead. FlashAttention's idea (Dao et al., 2022) with NumPy's products, and two savings:
 
 * Scores are bounded by the norms of queries and keys. Where that bound is small, which is nearly always, their
-  exponentials cannot overflow, and no row needs its maximum taken first and subtracted.
+  exponentials cannot overflow, and no row's maximum is taken and subtracted.
 * What the backward of a long sequence subtracts from every score of a row, logsumexp and rowsum(g y), is a column more
   in the queries and gradients, beside ones in the keys and values: the product subtracts it.
 """
@@ -18,8 +18,9 @@ from typing import Any
 
 import numpy as np
 
+from ...block import Block
 from ...ops.attention import _attention
-from ...parallel import cache_bytes, get_num_threads, share
+from ...parallel import SMALL, cache_bytes, get_num_threads, share
 from ...random import attention_kept
 from . import one_query
 
@@ -37,7 +38,7 @@ def _plan(q: Any, k: Any) -> tuple[list[tuple[slice, slice]], int, int]:
     groups as the others, if that can be.
     """
     (b, h, t, _), s = q.shape, k.shape[2]
-    threads = get_num_threads()
+    threads = get_num_threads() if b * h * t * s * q.itemsize > SMALL else 1
     room = 4 * cache_bytes() // q.itemsize
     rows = min(t, max(ROWS // 2, min(ROWS, t // 4)))
     columns = max(ROWS, room // rows)
@@ -67,33 +68,112 @@ def _triangle(rows: int, dtype: Any) -> Any:
     return np.triu(np.full((rows, rows), -math.inf, dtype), 1)
 
 
-def _scores(q: Any, k: Any, tile: Tile, is_causal: bool) -> Any:
+def _scores(q: Any, k: Any, tile: Tile) -> Any:
     """(b, h, T, D) scaled queries and (b, h, S, D) keys -> their (b, h, R, C) scores in a tile."""
-    (rows, columns), start = tile, tile[0].start
-    scores = q[:, :, rows] @ k[:, :, columns].swapaxes(-1, -2)
-    if is_causal and columns.stop > start:
-        hidden = scores[..., max(0, start - columns.start) :]  # (b, h, R, C')
-        hidden += _triangle(rows.stop - start, q.dtype)[:, max(0, columns.start - start) : columns.stop - start]
-    return scores
+    return q[:, :, tile[0]] @ k[:, :, tile[1]].swapaxes(-1, -2)
 
 
-def _highest(q: Any, k: Any, tiles: list[Tile], is_causal: bool) -> Any:
-    """(b, h, T, 1): each row's largest score, which is to be subtracted, or None where no score is large."""
-    largest = [math.sqrt(float(np.vecdot(x, x).max())) for x in (q, k)]
-    if largest[0] * largest[1] <= SAFE:  # Cauchy and Schwarz
-        return None
-    top = np.full((*q.shape[:-1], 1), -math.inf, q.dtype)
-    for tile in tiles:
-        part = top[:, :, tile[0]]
-        np.maximum(part, _scores(q, k, tile, is_causal).max(axis=-1, keepdims=True), out=part)
-    return top
+def _seen(tile: Tile, is_causal: bool) -> int:
+    """How many keys of the tile its first query sees; each further one sees one more. May be negative."""
+    (rows, columns), size = tile, tile[1].stop - tile[1].start
+    return min(rows.start + 1 - columns.start, size) if is_causal else size
+
+
+def _hide(p: Any, seen: int) -> None:
+    """-inf in the place of scores that the mask hides."""
+    R, C = p.shape[-2:]
+    if seen < C:
+        hidden = p[..., max(seen - 1, 0) :]  # (b, h, R, C'), columns that some rows do not see
+        hidden += _triangle(R, p.dtype)[:, max(1 - seen, 0) : C - seen + 1]
+
+
+@cache
+def _ones(count: int, dtype: Any) -> Any:
+    return np.ones((count, 1), dtype)
+
+
+@Block
+def exponentials(p: Any, seen: int, top: Any, kept: Any, sums: Any, weighted: Any) -> None:
+    """(b, h, R, C) scores -> in their place exp(scores - top), of which dropout keeps some.
+
+    top, (b, h, R, 1), is each row's largest score so far, and grows; sums, (b, h, R, 1), and weighted, (b, h, R, D),
+    were made with the one before, so they shrink, and sums grows by what is new. Without top nothing is subtracted,
+    without kept nothing is dropped. (Milakov, Gimelshein, Online normalizer calculation for softmax, 2018.)
+    """
+    _hide(p, seen)
+    if top is not None:
+        before = top.copy()
+        np.maximum(top, p.max(axis=-1, keepdims=True), out=top)
+        before -= top
+        factor = np.exp(before, out=before)
+        sums *= factor
+        weighted *= factor
+        p -= top
+    np.exp(p, out=p)
+    sums += p @ _ones(p.shape[-1], p.dtype)
+    if kept is not None:
+        p *= kept
+
+
+@Block
+def weights_and_slope(p: Any, dp: Any, seen: int, sums: Any, inner: Any, kept: Any, larger: float) -> None:
+    """(b, h, R, C) scores p and slopes dp by the weights -> in their places the weights after dropout, and the slopes
+    by the scores. sums and inner, (b, h, R, 1), are None where the products have subtracted them."""
+    _hide(p, seen)
+    if sums is not None:
+        p -= sums
+    np.exp(p, out=p)
+    if kept is not None:
+        factor = kept * p.dtype.type(larger)
+        dp *= factor
+    if inner is not None:
+        dp -= inner
+    dp *= p
+    if kept is not None:
+        p *= factor
+
+
+@Block
+def draw_kept(kept: Any, heads: Any, dropout_p: float, seed: int, row: int, column: int) -> None:
+    """What dropout keeps of the tile that begins at (row, column) of the weights of n heads -> (n, R, C) booleans."""
+    _, R, C = kept.shape
+    kept[...] = attention_kept(dropout_p, seed, heads, slice(row, row + R), slice(column, column + C))
+
+
+@Block
+def inner_products(a: Any, b: Any, out: Any) -> None:
+    """(…, D) twice -> out, (…, 1), of four dimensions"""
+    np.vecdot(a, b, out=out[..., 0])
+
+
+@Block
+def divided(weighted: Any, top: Any, sums: Any, y: Any, larger: float) -> None:
+    """(…, D) weighted values of four dimensions -> y = larger weighted / sums, which may be weighted itself, and
+    (…, 1) sums -> logsumexp"""
+    np.divide(weighted, sums / larger, out=y)
+    np.log(sums, out=sums)
+    if top is not None:
+        sums += top
+
+
+def _tops(q: Any, k: Any) -> Any:
+    """(b, h, T, 1) to begin with, or None where no score is large. A loop finds the largest on its way."""
+    if not exponentials.compiled(q.dtype):
+        largest = [math.sqrt(float(np.vecdot(x, x).max())) for x in (q, k)]
+        if largest[0] * largest[1] <= SAFE:  # Cauchy and Schwarz
+            return None
+    return np.full((*q.shape[:-1], 1), np.finfo(q.dtype).min, q.dtype)
 
 
 def _kept(dropout_p: float, seed: int, at: tuple[slice, slice], q: Any, tile: Tile) -> Any:
-    """(b, h, R, C) booleans: what dropout keeps of a tile of a group's weights."""
+    """(b, h, R, C) booleans: what dropout keeps of a tile of a group's weights; None for all."""
+    if not dropout_p:
+        return None
     numbers = np.arange(q.shape[0] * q.shape[1]).reshape(q.shape[:2])[at]
-    kept = attention_kept(dropout_p, seed, numbers.reshape(-1), *tile)
-    return kept.reshape(*numbers.shape, *kept.shape[1:])
+    rows, columns = tile
+    kept = np.empty((*numbers.shape, rows.stop - rows.start, columns.stop - columns.start), bool)
+    draw_kept(kept.reshape(-1, *kept.shape[2:]), numbers.reshape(-1), dropout_p, seed, rows.start, columns.start)
+    return kept
 
 
 def _declines(q: Any, k: Any, v: Any, mask: Any) -> bool:
@@ -113,6 +193,19 @@ def _like_heads(x: Any, width: int) -> Any:
     return np.empty((b, t, h, width), x.dtype).transpose(0, 2, 1, 3)
 
 
+def _as_heads(x: Any) -> Any:
+    """(b, h, T, D) -> (b, T, h, D), the order in which it lies in memory; None stays."""
+    return None if x is None else x.swapaxes(1, 2)
+
+
+def _add_product(a: Any, b: Any, total: Any, alone: bool) -> None:
+    """total += a @ b; total = a @ b if it is the only product."""
+    if alone:
+        np.matmul(a, b, out=total)
+    else:
+        total += a @ b
+
+
 def _beside(x: Any, column: Any) -> Any:
     """(b, h, T, D) and a column, (b, h, T, 1) or a number -> (b, h, T, D + 1)"""
     out = np.empty((*x.shape[:-1], x.shape[-1] + 1), x.dtype)
@@ -128,32 +221,23 @@ def _forward(q: Any, k: Any, v: Any, mask: Any, *, is_causal: bool, scale: float
     (b, h, t, _), s = q.shape, k.shape[2]
     groups, rows, columns = _plan(q, k)
     tiles = list(_tiles(t, s, rows, columns, is_causal))
+    alone = tiles == [(slice(0, t), slice(0, s))]
     y = _like_heads(q, v.shape[-1])
-    logsumexp = np.empty((b, h, t, 1), q.dtype)
-    ones = np.ones((min(s, columns), 1), q.dtype)
+    logsumexp = np.zeros((b, h, t, 1), q.dtype)
 
     def group(i: int) -> None:
         at = groups[i]
         qs, ks, vs, sums = q[at] * q.dtype.type(scale), k[at], v[at], logsumexp[at]  # (b, h, T, D) …
-        top = _highest(qs, ks, tiles, is_causal)
-        weighted = np.zeros((*qs.shape[:-1], vs.shape[-1]), q.dtype)
-        sums[...] = 0
+        top = _tops(qs, ks)
+        weighted = y[at] if alone else np.zeros((*qs.shape[:-1], vs.shape[-1]), q.dtype)
         for tile in tiles:
             r, c = tile
-            p = _scores(qs, ks, tile, is_causal)  # (b, h, R, C)
-            if top is not None:
-                p -= top[:, :, r]
-            np.exp(p, out=p)
-            sums[:, :, r] += p @ ones[: p.shape[-1]]
-            if dropout_p:
-                p *= _kept(dropout_p, seed, at, q, tile)
-            weighted[:, :, r] += p @ vs[:, :, c]
-        if dropout_p:
-            weighted *= 1 / (1 - dropout_p)
-        np.divide(weighted, sums, out=y[at])
-        np.log(sums, out=sums)
-        if top is not None:
-            sums += top
+            p = _scores(qs, ks, tile)  # (b, h, R, C)
+            kept = _kept(dropout_p, seed, at, q, tile)
+            so_far = None if top is None else top[:, :, r]
+            exponentials(p, _seen(tile, is_causal), so_far, kept, sums[:, :, r], weighted[:, :, r])
+            _add_product(p, vs[:, :, c], weighted[:, :, r], alone)
+        divided(*[_as_heads(x) for x in (weighted, top, sums, y[at])], 1 / (1 - dropout_p))
 
     share(group, len(groups))
     return y, logsumexp
@@ -163,43 +247,41 @@ def _backward(
     g: Any, q: Any, k: Any, v: Any, y: Any, logsumexp: Any, is_causal: bool, scale: float, dropout_p: float, seed: int
 ) -> tuple[Any, Any, Any, None]:
     """The rule of ops/attention.py, tile by tile; what the tiles say about a query, key or value adds up."""
+    t, s = q.shape[2], k.shape[2]
     groups, rows, columns = _plan(q, k)
-    tiles = list(_tiles(q.shape[2], k.shape[2], rows, columns, is_causal))
+    tiles = list(_tiles(t, s, rows, columns, is_causal))
+    alone = tiles == [(slice(0, t), slice(0, s))]
     dq, dk, dv = (_like_heads(x, x.shape[-1]) for x in (q, k, v))
-    scale, larger = q.dtype.type(scale), q.dtype.type(1 / (1 - dropout_p))
-    by_product = k.shape[2] >= LONG and not dropout_p  # which multiplies before rowsum(g y) is subtracted
+    scale = q.dtype.type(scale)
+    # Dropout multiplies before rowsum(g y) is subtracted; a loop subtracts on the way.
+    by_product = s >= LONG and not dropout_p and not weights_and_slope.compiled(q.dtype)
 
     def group(i: int) -> None:
         at = groups[i]
         qs, ks, vs, gs, sums = q[at] * scale, k[at], v[at], g[at], logsumexp[at]
         if gs.strides[-1] != gs.itemsize:  # of a sum, it is one number over and over, which no product takes as it is
             gs = np.ascontiguousarray(gs)
-        inner = np.vecdot(gs, y[at])[..., None]  # rowsum(g y)
+        inner = np.empty_like(sums)  # rowsum(g y)
+        inner_products(_as_heads(gs), _as_heads(y[at]), _as_heads(inner))
         q1, k1, g1, v1 = qs, ks, gs, vs
         if by_product:
             q1, k1, g1, v1 = _beside(qs, -sums), _beside(ks, 1), _beside(gs, -inner), _beside(vs, 1)
             qs, ks, gs = q1[..., :-1], k1[..., :-1], g1[..., :-1]
-        queries, keys, values = (np.zeros(x[at].shape, q.dtype) for x in (q, k, v))
+        queries = np.zeros(qs.shape, q.dtype)
+        keys, values = (dk[at], dv[at]) if alone else (np.zeros(x.shape, q.dtype) for x in (ks, vs))
         for tile in tiles:
             r, c = tile
-            p = _scores(q1, k1, tile, is_causal)  # (b, h, R, C)
-            if not by_product:
-                p -= sums[:, :, r]
-            np.exp(p, out=p)
-            dp = g1[:, :, r] @ v1[:, :, c].swapaxes(-1, -2)  # (b, h, R, C)
-            dropped = p
-            if dropout_p:
-                kept = _kept(dropout_p, seed, at, q, tile) * larger
-                dropped = p * kept
-                dp *= kept
-            values[:, :, c] += dropped.swapaxes(-1, -2) @ gs[:, :, r]
-            if not by_product:
-                dp -= inner[:, :, r]
-            dp *= p
-            queries[:, :, r] += dp @ ks[:, :, c]
-            keys[:, :, c] += dp.swapaxes(-1, -2) @ qs[:, :, r]
+            p = _scores(q1, k1, tile)  # (b, h, R, C)
+            dp = _scores(g1, v1, tile)  # (b, h, R, C)
+            subtracted = (None, None) if by_product else (sums[:, :, r], inner[:, :, r])
+            kept = _kept(dropout_p, seed, at, q, tile)
+            weights_and_slope(p, dp, _seen(tile, is_causal), *subtracted, kept, 1 / (1 - dropout_p))
+            _add_product(p.swapaxes(-1, -2), gs[:, :, r], values[:, :, c], alone)
+            _add_product(dp, ks[:, :, c], queries[:, :, r], alone)
+            _add_product(dp.swapaxes(-1, -2), qs[:, :, r], keys[:, :, c], alone)
         np.multiply(queries, scale, out=dq[at])
-        dk[at], dv[at] = keys, values
+        if not alone:
+            dk[at], dv[at] = keys, values
 
     share(group, len(groups))
     return dq, dk, dv, None

@@ -6,8 +6,45 @@ from typing import Any
 
 import numpy as np
 
+from ...block import Block
 from ...ops.loss import _check_targets, _cross_entropy, _linear_cross_entropy, weighted
 from ...parallel import rows
+
+
+@Block
+def logsumexp_rows(x: Any, out: Any) -> None:
+    """(n, V) logits -> (n, 1)"""
+    top = x.max(axis=1, keepdims=True)
+    e = x - top
+    np.exp(e, out=e)
+    np.log(e.sum(axis=1, keepdims=True), out=out)
+    out += top
+
+
+@Block
+def logits_slope(x: Any, logsumexp: Any, target: Any, scale: Any, out: Any) -> None:
+    """(n, V) logits -> out, scale (softmax - one_hot(target)), with (n,) target and scale"""
+    np.subtract(x, logsumexp, out=out)
+    np.exp(out, out=out)
+    out[np.arange(len(x)), target] -= 1
+    out *= scale[:, None]
+
+
+@Block
+def losses_and_slope(p: Any, target: Any, share: Any, losses: Any, slope: bool) -> None:
+    """(n, V) logits p -> (n,) losses, and, if wanted, in the place of p the slope of share times the loss by them."""
+    at = np.arange(len(p))
+    top = p.max(axis=1, keepdims=True)
+    p -= top
+    losses[...] = -p[at, target]
+    np.exp(p, out=p)
+    total = p.sum(axis=1, keepdims=True)
+    losses += np.log(total[:, 0])
+    if slope:
+        p *= share[:, None] / total
+        p[at, target] -= share
+        if not share.all():
+            p[share == 0] = 0  # also where logits are not finite
 
 
 def _forward(logits: Any, target: Any, weight: Any) -> Any:
@@ -17,30 +54,22 @@ def _forward(logits: Any, target: Any, weight: Any) -> Any:
     logsumexp = np.empty((len(logits), 1), logits.dtype)
 
     def block(start: int, stop: int) -> None:
-        x, out = logits[start:stop], logsumexp[start:stop]
-        top = x.max(axis=1, keepdims=True)
-        e = x - top
-        np.exp(e, out=e)
-        np.log(e.sum(axis=1, keepdims=True), out=out)
-        out += top
+        logsumexp_rows(logits[start:stop], logsumexp[start:stop])
 
-    rows(block, len(logits), 2 * logits.shape[1] * logits.itemsize)
+    rows(block, len(logits), 2 * logits.shape[1] * logits.itemsize, logsumexp_rows.compiled(logits.dtype))
     loss = logsumexp[:, 0] - logits[np.arange(len(logits)), target]
     return weighted(loss, weight), logsumexp
 
 
 def _dlogits(g: Any, logits: Any, target: Any, weight: Any, logsumexp: Any) -> Any:
-    scale = (g if weight is None else g * weight)[:, None]
+    scale = g if weight is None else g * weight
     out = np.empty(logits.shape, logits.dtype)
 
     def block(start: int, stop: int) -> None:
-        p = out[start:stop]
-        np.subtract(logits[start:stop], logsumexp[start:stop], out=p)
-        np.exp(p, out=p)
-        p[np.arange(stop - start), target[start:stop]] -= 1
-        p *= scale[start:stop]
+        at = slice(start, stop)
+        logits_slope(logits[at], logsumexp[at], target[at], scale[at], out[at])
 
-    rows(block, len(logits), 2 * logits.shape[1] * logits.itemsize)
+    rows(block, len(logits), 2 * logits.shape[1] * logits.itemsize, logits_slope.compiled(logits.dtype))
     if weight is not None:
         out[weight == 0] = 0  # also where logits are not finite
     return out
@@ -71,7 +100,7 @@ def _project(x: Any, weight: Any, target: Any, share: Any, *, slopes: tuple[bool
     for first in range(0, len(x), size):
         last = min(first + size, len(x))
         logits = np.matmul(x[first:last], weight.T, out=buffer[: last - first])  # (n, V)
-        _compare(logits, target[first:last], share[first:last], losses[first:last], any(slopes))
+        _losses_and_slope(logits, target[first:last], share[first:last], losses[first:last], any(slopes))
         if dx is not None:
             np.matmul(logits, weight, out=dx[first:last])
         if slopes[1]:
@@ -80,25 +109,12 @@ def _project(x: Any, weight: Any, target: Any, share: Any, *, slopes: tuple[bool
     return weighted(losses, share).sum(), dx, dweight
 
 
-def _compare(logits: Any, target: Any, share: Any, losses: Any, slopes: bool) -> None:
-    """Writes the losses, and in the place of the logits the slope of share times the loss by them."""
-
+def _losses_and_slope(logits: Any, target: Any, share: Any, losses: Any, slope: bool) -> None:
     def block(start: int, stop: int) -> None:
-        p, ids, part = logits[start:stop], target[start:stop], share[start:stop]
-        at = np.arange(stop - start)
-        top = p.max(axis=1, keepdims=True)
-        p -= top
-        losses[start:stop] = -p[at, ids]
-        np.exp(p, out=p)
-        total = p.sum(axis=1, keepdims=True)
-        losses[start:stop] += np.log(total[:, 0])
-        if slopes:
-            p *= part[:, None] / total
-            p[at, ids] -= part
-            if not part.all():
-                p[part == 0] = 0  # also where logits are not finite
+        at = slice(start, stop)
+        losses_and_slope(logits[at], target[at], share[at], losses[at], slope)
 
-    rows(block, len(logits), logits.shape[1] * logits.itemsize)
+    rows(block, len(logits), logits.shape[1] * logits.itemsize, losses_and_slope.compiled(logits.dtype))
 
 
 _linear_cross_entropy.kernel("cpu", _project, d=_linear_cross_entropy.plain.joint, residual=("dx", "dweight"))

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ...block import Block
 from ...ops.normalisation import _layer_norm, _rms_norm
 from ...parallel import rows, sum_of_blocks
 
@@ -19,6 +20,49 @@ def _declines(x: Any, weight: Any, bias: Any) -> bool:
         or not x.size
         or any(p is not None and p.dtype != x.dtype for p in (weight, bias))
     )
+
+
+@Block
+def normalise(x: Any, y: Any, mean: Any, rstd: Any, weight: Any, bias: Any, eps: float) -> None:
+    """(n, C) x -> y = (x - mean) rstd weight + bias, with (n, 1) mean, None if x is not centred, and (n, 1) rstd."""
+    width = x.shape[1]
+    centred = x
+    if mean is not None:
+        np.matmul(x, _constant(width, 1 / width, x.dtype), out=mean[:, 0])  # the fastest average is a product
+        centred = np.subtract(x, mean, out=y)
+    np.vecdot(centred, centred, out=rstd[:, 0])
+    rstd /= width
+    rstd += eps
+    np.sqrt(rstd, out=rstd)
+    np.reciprocal(rstd, out=rstd)
+    np.multiply(centred, rstd, out=y)
+    if weight is not None:
+        y *= weight
+    if bias is not None:
+        y += bias
+
+
+@Block
+def normalise_slope(g: Any, x: Any, mean: Any, rstd: Any, weight: Any, dx: Any, dweight: Any, dbias: Any) -> None:
+    """The rule of ops/normalisation.py on (n, C): dx, and dweight and dbias, sums over the rows, None if not wanted."""
+    width = x.shape[1]
+    ones = _constant(len(x), 1.0, x.dtype)
+    if mean is None:
+        n = x * rstd
+    else:
+        n = x - mean
+        n *= rstd
+    np.multiply(g, n, out=dx)
+    if dweight is not None:
+        np.matmul(ones, dx, out=dweight)
+    if dbias is not None:
+        np.matmul(ones, g, out=dbias)
+    n *= (dx @ weight / width)[:, None]  # n average(h n), with h = g weight
+    np.multiply(g, weight, out=dx)
+    if mean is not None:
+        dx -= (g @ weight / width)[:, None]  # average(h)
+    dx -= n
+    dx *= rstd
 
 
 @cache
@@ -37,27 +81,12 @@ def _forward(x: Any, weight: Any, bias: Any, *, dims: int, eps: float, centre: b
     mean = np.empty_like(rstd) if centre else None
     w = None if weight is None else weight.reshape(-1)
     b = None if bias is None else bias.reshape(-1)
-    average = _constant(width, 1 / width, x.dtype)  # a product with it is the fastest mean
 
     def block(start: int, stop: int) -> None:
-        x, y, r = source[start:stop], target[start:stop], rstd[start:stop]
-        centred = x
-        if mean is not None:
-            m = mean[start:stop]
-            np.matmul(x, average, out=m[:, 0])
-            centred = np.subtract(x, m, out=y)
-        np.vecdot(centred, centred, out=r[:, 0])
-        r /= width
-        r += eps
-        np.sqrt(r, out=r)
-        np.reciprocal(r, out=r)
-        np.multiply(centred, r, out=y)
-        if w is not None:
-            y *= w
-        if b is not None:
-            y += b
+        at = slice(start, stop)
+        normalise(source[at], target[at], None if mean is None else mean[at], rstd[at], w, b, eps)
 
-    rows(block, len(source), 3 * width * x.itemsize)
+    rows(block, len(source), 3 * width * x.itemsize, normalise.compiled(x.dtype))
     return target.reshape(x.shape), None if mean is None else mean.reshape(statistics), rstd.reshape(statistics)
 
 
@@ -70,24 +99,13 @@ def _backward(g: Any, x: Any, weight: Any, mean: Any, rstd: Any, dims: int, want
     dx = np.empty_like(source)
 
     def block(start: int, stop: int) -> tuple[Any, ...]:
-        g, r, out = arriving[start:stop], rstds[start:stop], dx[start:stop]
-        ones = _constant(stop - start, 1.0, x.dtype)
-        if means is None:
-            n = source[start:stop] * r
-        else:
-            n = source[start:stop] - means[start:stop]
-            n *= r
-        np.multiply(g, n, out=out)
-        sums = [ones @ each if wanted else None for each, wanted in zip((out, g), wants[1:])]
-        n *= (out @ w / width)[:, None]  # n average(h n), with h = g w
-        np.multiply(g, w, out=out)
-        if means is not None:
-            out -= (g @ w / width)[:, None]  # average(h)
-        out -= n
-        out *= r
-        return tuple(sums)
+        at = slice(start, stop)
+        dweight, dbias = (np.empty(width, x.dtype) if wanted else None for wanted in (*wants[1:], False)[:2])
+        mean = None if means is None else means[at]
+        normalise_slope(arriving[at], source[at], mean, rstds[at], w, dx[at], dweight, dbias)
+        return (dweight, dbias)[: len(wants) - 1]
 
-    sums = sum_of_blocks(block, len(source), 4 * width * x.itemsize)
+    sums = sum_of_blocks(block, len(source), 4 * width * x.itemsize, normalise_slope.compiled(x.dtype))
     shape = x.shape[x.ndim - dims :]
     return (dx.reshape(x.shape), *[None if each is None else each.reshape(shape) for each in sums])
 
