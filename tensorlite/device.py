@@ -191,7 +191,7 @@ def where_it_lies(function: F) -> F:
         if "cupy" not in sys.modules:
             return function(input, *args, **options)
         with wandering():
-            follow(*[getattr(x, "array", x) for x in (input, *args, *options.values())])
+            follow(*[x.array for x in (input, *args, *options.values()) if hasattr(x, "array")])
             return function(input, *args, **options)
 
     return there  # type: ignore[return-value]
