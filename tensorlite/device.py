@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from functools import cache, wraps
 from types import ModuleType
 from typing import Any, TypeVar
@@ -112,9 +111,12 @@ class on:
     __slots__ = ("context", "library")
 
     def __init__(self, where: device | str | None):
-        self.library = library(where)
-        index = None if where is None else device(where).index
-        self.context = None if self.library is np or index is None else self.library.cuda.Device(index)
+        self.context: Any = None
+        self.library: Any = np
+        if where is not None and where is not CPU:
+            self.library = library(where)
+            if (index := device(where).index) is not None and self.library is not np:
+                self.context = self.library.cuda.Device(index)
 
     def __enter__(self) -> ModuleType:
         if self.context is not None:
@@ -158,18 +160,20 @@ def elsewhere(arrays: Iterable[Any]) -> Any:
     return None if index is None or index == cupy.cuda.runtime.getDevice() else cupy.cuda.Device(index)
 
 
-@contextmanager
-def wandering() -> Iterator[None]:
+class wandering:
     """Whatever GPU the block makes the current one, after it the current one is that of before."""
-    cupy = sys.modules.get("cupy")
-    if cupy is None or not cupy.cuda.is_available():
-        yield
-        return
-    with cupy.cuda.Device():
-        try:
-            yield
-        except cupy.cuda.memory.OutOfMemoryError as error:
-            raise out_of_memory(error) from None
+
+    __slots__ = ("context",)
+
+    def __enter__(self) -> None:
+        cupy = sys.modules.get("cupy")
+        self.context = None if cupy is None or not cupy.cuda.is_available() else on(current("cuda"))
+        if self.context is not None:
+            self.context.__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        if self.context is not None:
+            self.context.__exit__(*error)
 
 
 def follow(*arrays: Any) -> None:
@@ -187,7 +191,7 @@ def where_it_lies(function: F) -> F:
         if "cupy" not in sys.modules:
             return function(input, *args, **options)
         with wandering():
-            follow(*[getattr(x, "array", x) for x in (input, *args, *options.values())])
+            follow(*[x.array for x in (input, *args, *options.values()) if hasattr(x, "array")])
             return function(input, *args, **options)
 
     return there  # type: ignore[return-value]

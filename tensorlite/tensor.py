@@ -210,7 +210,7 @@ class Tensor:
         return self._on_cpu().tolist()
 
     def _on_cpu(self) -> np.ndarray:
-        return self.array if type(self.array) is np.ndarray else move(self.array, "cpu")
+        return self.array if isinstance(self.array, np.ndarray) else move(self.array, "cpu")
 
     def __float__(self) -> float:
         return float(self.item())

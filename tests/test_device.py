@@ -100,6 +100,17 @@ def test_a_gradient_from_another_device(cuda):
         (x * 2).backward(tl.ones(2, device="cuda"))
 
 
+def test_lists_and_numpy_arrays_are_indices_anywhere(cuda):
+    x = tl.arange(4.0, device="cuda:1").requires_grad_()
+    y = x * 1
+    y[[0, 2]] = 7.0
+    y[np.array([1])] = tl.tensor([8.0], device="cuda:1")
+    y[[True, False, False, False]] *= 2
+    assert y.tolist() == [14, 8, 7, 3] and y[[3, 0]].tolist() == y[np.array([3, 0])].tolist() == [3, 14]
+    with pytest.raises(IndexError, match="index 4 is out of bounds"):
+        y[[4]]
+
+
 def test_what_is_not_there(cuda):
     with pytest.raises(
         RuntimeError, match=r"'cuda:7' does not exist: this machine has 2 GPU\(s\), counted from cuda:0"
