@@ -26,6 +26,12 @@ def test_compiles_without_spilling(family: str, dtype: str, architecture: str):
 
 
 @compiler
+@pytest.mark.parametrize("family, dtype, architecture", [("attention", *PAIRS[0]), ("attention_mma", *PAIRS[2])])
+def test_long_heads_do_not_spill_either(family: str, dtype: str, architecture: str):
+    assert not any(use.spilled for use in nvrtc.compile(family, dtype, architecture, HEAD=128))
+
+
+@compiler
 def test_an_error_names_file_and_line(monkeypatch):
     monkeypatch.setattr(nvrtc, "source", lambda family: '#line 7 "rows.cuh"\nint x = missing;')
     with pytest.raises(

@@ -176,7 +176,7 @@ __device__ void weights_and_slopes(const float* qt, const float* kt, const float
     }
 }
 
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 1)
 attention_backward_queries(const T* g, const T* q, const T* k, const T* v, const float* logsumexp, const float* delta, T* dq,
                            Problem is) {
     constexpr int SIZE = TILE * ROW;
