@@ -16,7 +16,7 @@ import numpy as np
 from ...device import device_of, xp
 
 HERE = Path(__file__).parent
-TYPES = {"float32": "float", "float16": "__half", "bfloat16": "__nv_bfloat16"}  # of an array, and in CUDA
+TYPES = {"float32": "float", "bfloat16": "__nv_bfloat16", "float16": "__half"}  # of an array, and in CUDA
 FAMILIES = tuple(sorted(path.stem for path in HERE.glob("*.cu")))
 HALVES = ("float16", "bfloat16")
 LARGE = 48 * 1024  # bytes of shared memory beyond which a kernel must ask for them
