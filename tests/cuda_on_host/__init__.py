@@ -45,7 +45,7 @@ class Host:
         return ctypes.CDLL(str(built))
 
     def function(
-        self, library: Any, family: str, name: str, dtype: str, constants: tuple, device: int, shared: int
+        self, library: Any, family: str, name: str, dtype: str, constants: tuple, device: int, large: bool
     ) -> Callable:
         run = getattr(self.library(family, dtype, constants), f"run_{name}")
         run.restype = ctypes.c_char_p

@@ -141,7 +141,7 @@ extern "C" __global__ void __launch_bounds__(256) attention_forward(const T* q, 
 #pragma unroll
             for (int j = 0; j < HEAD / SIDE; ++j) out[i][j] *= shrink;
         }
-        __syncthreads();
+        __syncwarp();  // a row of scores is one warp's work
         scores_by_rows<false>(out, pt, vt);
     }
     float divided[OWN];
@@ -176,7 +176,7 @@ __device__ void weights_and_slopes(const float* qt, const float* kt, const float
     }
 }
 
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 1)
 attention_backward_queries(const T* g, const T* q, const T* k, const T* v, const float* logsumexp, const float* delta, T* dq,
                            Problem is) {
     constexpr int SIZE = TILE * ROW;
@@ -192,7 +192,7 @@ attention_backward_queries(const T* g, const T* q, const T* k, const T* v, const
         load_tile(vt, v, is.v.row, key, is.S, is.D);
         __syncthreads();
         weights_and_slopes(qt, kt, vt, gt, nullptr, st, logsumexp, delta, first, key, is);
-        __syncthreads();
+        __syncwarp();  // a row of scores is one warp's work
         scores_by_rows<false>(out, st, kt);
     }
     const float scale[OWN] = {is.scale, is.scale, is.scale, is.scale};

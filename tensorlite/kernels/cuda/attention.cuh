@@ -23,6 +23,11 @@ struct Problem {
 
     __device__ bool sees(int query, int key) const { return query < Tq && key < S && !(causal && key > query); }
 
+    // Whether each query from `first` to below `end` sees each key from `key` to below `last`, so that none needs asking.
+    __device__ bool sees_all(int first, int end, int key, int last) const {
+        return end <= Tq && last <= S && !(causal && last > first + 1);
+    }
+
     // How many keys the queries before `end` may see.
     __device__ int keys_before(int end) const { return causal ? min(S, end) : S; }
 

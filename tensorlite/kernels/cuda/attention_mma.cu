@@ -119,7 +119,7 @@ extern "C" __global__ void __launch_bounds__(128) attention_mma_forward(const T*
         __syncthreads();
         Tile<MEETS> s = {};
         rows_by_rows<MEETS>(s, qt, kt);
-        const bool all = key + MEETS <= is.S && first + ROWS <= is.Tq && !(is.causal && key + MEETS > first);
+        const bool all = is.sees_all(first, first + ROWS, key, key + MEETS);
         float highest[2] = {top[0], top[1]}, base[2];
 #pragma unroll
         for (int n = 0; n < MEETS / 8; ++n)
@@ -186,12 +186,13 @@ attention_mma_backward_queries(const T* g, const T* q, const T* k, const T* v, c
         Tile<MEETS> s = {}, dp = {};
         rows_by_rows<MEETS>(s, qt, kt);
         rows_by_rows<MEETS>(dp, gt, vt);
+        const bool all = is.sees_all(first, first + ROWS, key, key + MEETS);
 #pragma unroll
         for (int n = 0; n < MEETS / 8; ++n)
 #pragma unroll
             for (int e = 0; e < 4; ++e) {
                 const int query = first + row_of(e), column = key + column_of(n, e);
-                const float p = is.sees(query, column) ? __expf(s[n][e] * is.scale - total[e / 2]) : 0.0f;
+                const float p = all || is.sees(query, column) ? __expf(s[n][e] * is.scale - total[e / 2]) : 0.0f;
                 s[n][e] = p * (dp[n][e] * is.factor(query, column) - inner[e / 2]);  // dS
             }
         scores_by_rows<MEETS>(out, s, kt);
@@ -222,12 +223,13 @@ attention_mma_backward_keys(const T* g, const T* q, const T* k, const T* v, cons
         Tile<MEETS> s = {}, dp = {};  // keys by queries
         rows_by_rows<MEETS>(s, kt, qt);
         rows_by_rows<MEETS>(dp, vt, gt);
+        const bool all = is.sees_all(query, query + MEETS, first, first + ROWS);
 #pragma unroll
         for (int n = 0; n < MEETS / 8; ++n)
 #pragma unroll
             for (int e = 0; e < 4; ++e) {
                 const int key = first + row_of(e), column = column_of(n, e);
-                const float p = is.sees(query + column, key) ? __expf(s[n][e] * is.scale - total[column]) : 0.0f;
+                const float p = all || is.sees(query + column, key) ? __expf(s[n][e] * is.scale - total[column]) : 0.0f;
                 const float factor = is.factor(query + column, key);
                 s[n][e] = p * factor;
                 dp[n][e] = p * (dp[n][e] * factor - inner[column]);  // dS

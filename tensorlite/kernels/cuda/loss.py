@@ -16,8 +16,9 @@ LOGITS = (
 )  # bytes of logits in memory at a time. Each further part costs the addition of a gradient of the weight
 
 
-def _float32(x: Any) -> Any:
-    return None if x is None else x.astype(np.float32, copy=False)
+def _as(x: Any, dtype: Any) -> Any:
+    """x contiguous and in a dtype; None stays None."""
+    return None if x is None else xp(x).ascontiguousarray(x.astype(dtype, copy=False))
 
 
 def _forward(logits: Any, target: Any, weight: Any) -> Any:
@@ -25,18 +26,16 @@ def _forward(logits: Any, target: Any, weight: Any) -> Any:
         return NotImplemented
     library, (count, classes) = xp(logits), logits.shape
     loss, logsumexp = library.empty(count, np.float32), library.empty(count, np.float32)
-    ids = library.ascontiguousarray(target.astype(np.int64, copy=False))
-    arrays = (logits, ids, _float32(weight), loss, logsumexp)
+    arrays = (logits, _as(target, np.int64), _as(weight, np.float32), loss, logsumexp)
     launch("loss", "cross_entropy", logits, (count,), (THREADS,), *arrays, np.int32(classes))
     return loss.astype(logits.dtype, copy=False), logsumexp
 
 
 def _dlogits(g: Any, logits: Any, target: Any, weight: Any, logsumexp: Any) -> Any:
-    library, (count, classes) = xp(logits), logits.shape
-    dlogits = library.empty_like(logits)
-    ids = library.ascontiguousarray(target.astype(np.int64, copy=False))
-    g = library.ascontiguousarray(_float32(g))
-    arrays = (g, logits, ids, _float32(weight), logsumexp, dlogits)
+    count, classes = logits.shape
+    dlogits = xp(logits).empty_like(logits)
+    ids, weight = _as(target, np.int64), _as(weight, np.float32)
+    arrays = (_as(g, np.float32), logits, ids, weight, logsumexp, dlogits)
     launch("loss", "cross_entropy_backward", logits, (count,), (THREADS,), *arrays, np.int32(classes))
     return dlogits
 
@@ -54,7 +53,7 @@ def _project(x: Any, weight: Any, target: Any, share: Any, *, slopes: tuple[bool
     if not supported(x, weight) or x.shape[1:] != weight.shape[1:]:
         return NotImplemented
     library, gradient = xp(x), np.int32(any(slopes))
-    ids, share = target.astype(np.int64, copy=False), _float32(share)
+    ids, share = _as(target, np.int64), _as(share, np.float32)
     parts = -(-len(x) * len(weight) * x.itemsize // LOGITS)
     size = -(-len(x) // parts)
     losses = library.empty(len(x), np.float32)

@@ -16,7 +16,7 @@ import numpy as np
 from ...device import device_of, xp
 
 HERE = Path(__file__).parent
-TYPES = {"float32": "float", "float16": "__half", "bfloat16": "__nv_bfloat16"}  # of an array, and in CUDA
+TYPES = {"float32": "float", "bfloat16": "__nv_bfloat16", "float16": "__half"}  # of an array, and in CUDA
 FAMILIES = tuple(sorted(path.stem for path in HERE.glob("*.cu")))
 HALVES = ("float16", "bfloat16")
 LARGE = 48 * 1024  # bytes of shared memory beyond which a kernel must ask for them
@@ -58,12 +58,12 @@ def _module(library: Any, family: str, dtype: str, constants: tuple[tuple[str, i
 
 @cache
 def function(
-    library: Any, family: str, name: str, dtype: str, constants: tuple[tuple[str, int], ...], device: int, shared: int
+    library: Any, family: str, name: str, dtype: str, constants: tuple[tuple[str, int], ...], device: int, large: bool
 ) -> Any:
-    """A kernel on a GPU, which may use `shared` bytes of shared memory: called with grid, block and arguments."""
+    """A kernel on a GPU, called with grid, block and arguments. `large`: it may take all the shared memory there is."""
     kernel = _module(library, family, dtype, constants).get_function(name)
-    if shared > LARGE:
-        kernel.max_dynamic_shared_size_bytes = shared
+    if large:
+        kernel.max_dynamic_shared_size_bytes = _most_shared(library, device) - kernel.shared_size_bytes
     return kernel
 
 
@@ -94,7 +94,7 @@ def launch(
         if isinstance(x, np.ndarray) and x.dtype.names is None and library is not np:
             raise TypeError(f"{name}: an array {x.shape} {x.dtype} is not on the GPU; move it there with .to('cuda')")
     where = device_of(like).index or 0
-    kernel = function(library, family, name, like.dtype.name, tuple(constants.items()), where, shared)
+    kernel = function(library, family, name, like.dtype.name, tuple(constants.items()), where, shared > LARGE)
     kernel(grid, block, arguments, shared_mem=shared)
 
 

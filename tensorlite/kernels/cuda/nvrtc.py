@@ -57,11 +57,19 @@ def available() -> bool:
     return True
 
 
-def compile(family: str, dtype: str, architecture: str) -> list[Usage]:
-    """Compile a family for arrays of a dtype, down to machine code. Raises CompileError with what the compiler said."""
+def compile(family: str, dtype: str, architecture: str, **constants: int) -> list[Usage]:
+    """Compile a family for arrays of a dtype, down to machine code, with constants as `module.launch` takes them.
+
+    Raises CompileError with what the compiler said.
+    """
     library, include = _library()
     text, name = source(family).encode(), f"{family}.cu".encode()
-    settings = [*options(dtype), f"--gpu-architecture={architecture}", f"-I{include}", "--ptxas-options=-v"]
+    settings = [
+        *options(dtype, tuple(constants.items())),
+        f"--gpu-architecture={architecture}",
+        f"-I{include}",
+        "--ptxas-options=-v",
+    ]
     program = ctypes.c_void_p()
     _check(library.nvrtcCreateProgram(ctypes.byref(program), text, name, 0, None, None))
     try:
