@@ -56,6 +56,7 @@ from .dtype import fits as can_cast
 from .dtype import float32 as float
 from .dtype import int32 as int
 from .interchange import from_dlpack
+from .levels import level, using
 from .memory import keep_freed_memory as _keep_freed_memory
 from .mode import (
     Hook,
@@ -67,7 +68,7 @@ from .mode import (
     no_grad,
     set_grad_enabled,
 )
-from .op import OPS, Analytic, Mixed, Op, OpError, level, using
+from .op import OPS, Analytic, Mixed, Op, OpError
 from .ops import *
 from .parallel import get_num_threads, set_num_threads
 from .printing import set_printoptions

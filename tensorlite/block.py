@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from . import op
+from . import levels
 
 FORMATS = (np.float32, np.bool_)
 
@@ -29,7 +29,7 @@ class Block:
 
     def compiled(self, dtype: Any) -> bool:
         """Whether arrays of this dtype go through the loop. The first time this loads Numba."""
-        if dtype not in FORMATS or op.level() != "compiled":
+        if dtype not in FORMATS or levels.current != "compiled":
             return False
         if not _loaded:
             _load()

@@ -22,18 +22,15 @@ A declaration is checked when it is made: a parameter that is none of the above 
 from __future__ import annotations
 
 import inspect
-import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from copy import copy
 from functools import cached_property
-from importlib.util import find_spec
 from types import MethodType
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import mode
+from . import levels, mode
 from .device import CPU, OutOfMemoryError, device_of, elsewhere, follow, out_of_memory, wandering
 from .dtype import float32, half_among, promote, widened
 from .node import apply
@@ -290,7 +287,7 @@ class Op:
                 half = half_among(arrays)
                 break
         try:
-            if self.kernels and _level in ("kernel", "compiled"):
+            if self.kernels and levels.current in ("kernel", "compiled"):
                 where = device_of(arrays[0]).type
                 kernel = self.kernels.get(where)
                 if kernel is not None and (half is None or where != "cpu"):
@@ -334,7 +331,7 @@ class Op:
         return f"[{self.name}] {error}\ngiven: {', '.join(given)}{expected}"
 
     def __call__(self, *inputs: Any, **attributes: Any) -> Any:
-        if _level != "reference" or self.reference is None:
+        if levels.current != "reference" or self.reference is None:
             return apply(self, inputs, attributes)
         with wandering():
             follow(*[getattr(x, "array", x) for x in inputs])
@@ -386,45 +383,3 @@ def describe(x: Any) -> str:
         return repr(x)
     where = "" if isinstance(x, np.generic) or device_of(x) == CPU else f" on {device_of(x)}"
     return f"{x.shape} {x.dtype}{where}"
-
-
-# Levels ------------------------------------------------------------------------------------------------
-
-# From the readable to the fast, as far as this machine has them: "compiled" needs Numba.
-LEVELS = (
-    "reference",
-    "plain",
-    "kernel",
-    *(["compiled"] if find_spec("numba") and find_spec(f"{__package__}.kernels") else []),
-)
-
-
-def _known(name: str) -> str:
-    if name == "compiled" and name not in LEVELS:
-        raise RuntimeError("the level 'compiled' needs Numba: pip install 'tensorlite[compiled]'")
-    if name not in LEVELS:
-        raise ValueError(f"there is no level {name!r}; the levels are {', '.join(LEVELS)}")
-    return name
-
-
-_level = _known(os.environ.get("TENSORLITE_LEVEL", LEVELS[-1]))
-
-
-def level() -> str:
-    """The level at which ops run: the highest there is, unless `using` or TENSORLITE_LEVEL says otherwise."""
-    return _level
-
-
-@contextmanager
-def using(name: str) -> Iterator[None]:
-    """Force a level for teaching, debugging and tests: "reference" composes fused ops of their parts, "plain" runs
-    whole-array formulas, "kernel" works on blocks that fit in the cache, "compiled" does that in loops by Numba.
-
-    Raises ValueError for a level that does not exist, RuntimeError for one that needs what is not installed.
-    """
-    global _level
-    before, _level = _level, _known(name)
-    try:
-        yield
-    finally:
-        _level = before

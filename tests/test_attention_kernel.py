@@ -30,7 +30,7 @@ def threads(request):
 @pytest.mark.parametrize("options", [{}, {"is_causal": True}, {"is_causal": True, "dropout_p": 0.3}])
 @pytest.mark.parametrize(("t", "s"), [(700, 700), (300, 150), (150, 300), (64, 64), (1, 200)])
 @pytest.mark.parametrize("size", [1.0, 30.0])  # scores of 30 * 30 need their maximum subtracted
-@pytest.mark.parametrize("level", [level for level in tl.op.LEVELS if level in ("kernel", "compiled")])
+@pytest.mark.parametrize("level", [level for level in tl.levels.LEVELS if level in ("kernel", "compiled")])
 def test_many_small_tiles_make_what_the_formula_makes(monkeypatch, threads, options, t, s, size, level):
     rng = np.random.default_rng(t + s)
     q, k, v = (rng.standard_normal((2, 3, n, 4)) for n in (t, s, s))

@@ -181,7 +181,7 @@ def test_nested_and_as_a_decorator():
         assert (x @ x).dtype == bf16 and (x.double() @ x.double()).dtype == tl.float64
 
 
-@pytest.mark.parametrize("level", tl.op.LEVELS)
+@pytest.mark.parametrize("level", tl.levels.LEVELS)
 def test_at_every_level(level: str):
     """A fused op, and what it is composed of, get the same dtypes."""
     x = tl.randn(1, 2, 4, 8, requires_grad=True)

@@ -12,7 +12,7 @@ import pytest
 from leaves import leaf, same
 
 import tensorlite as tl
-from tensorlite.op import LEVELS
+from tensorlite.levels import LEVELS
 
 
 @pytest.mark.usefixtures("_registry")
@@ -117,7 +117,7 @@ def test_using():
 
 
 def test_a_level_that_is_not_installed(monkeypatch):
-    monkeypatch.setattr("tensorlite.op.LEVELS", ("reference", "plain", "kernel"))
+    monkeypatch.setattr("tensorlite.levels.LEVELS", ("reference", "plain", "kernel"))
     needs = pytest.raises(RuntimeError, match=r"'compiled' needs Numba: pip install 'tensorlite\[compiled\]'")
     with needs, tl.using("compiled"):
         pass

@@ -19,10 +19,10 @@ import numpy as np
 import tensorlite as tl
 from gpt.config import GPTConfig
 from gpt.model import GPT
-from tensorlite.kernels.cpu.loss import positions_at_a_time
+from tensorlite.levels import using
 from tensorlite.mode import Hook, hooked
 from tensorlite.node import Node
-from tensorlite.op import Op, using
+from tensorlite.op import Op
 from train.loop import make_optimizer
 from train.recipe import Recipe
 
@@ -213,7 +213,9 @@ def _base(array: Any) -> Any:
 
 def _logits(positions: int, classes: int, width: int, device: str) -> int:
     """Of the loss: a part of the logits, and from the second part on a second gradient of the head."""
-    if device == "cpu":
+    if device == "cpu" and tl.OPS["linear_cross_entropy"].kernels:
+        from tensorlite.kernels.cpu.loss import positions_at_a_time
+
         at_a_time = positions_at_a_time(positions, classes, ITEM)
         return ITEM * classes * (at_a_time + (width if at_a_time < positions else 0))
     return round(_plain_logits() * ITEM * positions * classes)

@@ -10,7 +10,7 @@ import numpy as np
 from ..autograd import grad
 from ..creation import from_numpy
 from ..dtype import is_floating
-from ..op import level, using
+from ..levels import level, using
 from ..tensor import Tensor, array_of
 
 Function = Callable[..., Any]

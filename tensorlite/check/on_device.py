@@ -14,7 +14,8 @@ import numpy as np
 from ..autograd import grad
 from ..creation import from_numpy
 from ..dtype import bfloat16, kind
-from ..op import LEVELS, OPS, using
+from ..levels import using
+from ..op import OPS
 from ..tensor import Tensor, array_of
 from .engine import differentiable, outputs
 from .measure import upstream
@@ -54,7 +55,7 @@ def compare(
     at which kernels leave their simplest path."""
     for name in [name for name in names if name != "move"]:  # which names devices itself
         op = OPS[name]
-        levels = [level for level in LEVELS if level == "plain" or (op.kernels if level == "kernel" else op.reference)]
+        levels = [level for level, has in (("reference", op.reference), ("plain", True), ("kernel", op.kernels)) if has]
         for number, sample in enumerate([*SAMPLES.get(name, ()), *(LARGE.get(name, ()) if large else ())]):
             for dtype in dtypes:
                 # Of the numbers as the dtype has them: what their rounding changes is no fault of the op.

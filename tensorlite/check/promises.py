@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ..op import LEVELS, Op, describe, using
+from ..levels import LEVELS, using
+from ..op import Op, describe
 from .engine import Arrays, differentiable, gradients, is_float, outputs, tensors
 
 LEVEL_AGREEMENT: dict[np.dtype, float] = {

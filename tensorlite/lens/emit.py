@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..op import using
+from ..levels import using
 from .program import Call, Step, Value, Visit, numbers, summed
 from .spelling import HELPERS, by_tensors, plain, spell
 from .traced import Traced, Writer, named, strip, template

@@ -8,7 +8,7 @@ import numpy as np
 
 from .. import check
 from ..device import xp
-from ..op import using
+from ..levels import using
 from .program import Step, Value, numbers, summed
 
 LARGEST = 4096  # elements of a Jacobian that is computed

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from ..levels import using
 from ..mode import Hook, hooked, no_grad
-from ..op import Op, using
+from ..op import Op
 from ..tensor import Tensor
 from .traced import Traced, template
 

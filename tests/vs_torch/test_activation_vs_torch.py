@@ -91,7 +91,7 @@ def test_activations(case: Case):
 
 
 def test_the_slope_of_gelu_far_out_at_every_level():
-    for level in tl.op.LEVELS:
+    for level in tl.levels.LEVELS:
         for form in ("none", "tanh"):
             for dtype in (np.float32, np.float64):
                 x = tl.tensor(FAR.astype(dtype), requires_grad=True)
