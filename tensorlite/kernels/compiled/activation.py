@@ -55,7 +55,7 @@ def silu(x: Any, y: Any, slope: Any) -> None:
             slope[i] = (_ONE - s) * y[i] + s
 
 
-@loop_of(activation.softmax)
+@loop_of(activation.softmax, sums=True)
 def softmax(x: Any, y: Any) -> None:
     for i in range(len(x)):
         top, total = largest(x[i]), f32(0)
@@ -66,7 +66,7 @@ def softmax(x: Any, y: Any) -> None:
             y[i, c] *= _ONE / total
 
 
-@loop_of(activation.softmax_slope)
+@loop_of(activation.softmax_slope, sums=True)
 def softmax_slope(g: Any, y: Any, dx: Any) -> None:
     for i in range(len(g)):
         inner = f32(0)
@@ -76,7 +76,7 @@ def softmax_slope(g: Any, y: Any, dx: Any) -> None:
             dx[i, c] = (g[i, c] - inner) * y[i, c]
 
 
-@loop_of(activation.log_softmax)
+@loop_of(activation.log_softmax, sums=True)
 def log_softmax(x: Any, y: Any) -> None:
     for i in range(len(x)):
         top, total = largest(x[i]), f32(0)
@@ -87,7 +87,7 @@ def log_softmax(x: Any, y: Any) -> None:
             y[i, c] = x[i, c] - top - logarithm
 
 
-@loop_of(activation.log_softmax_slope)
+@loop_of(activation.log_softmax_slope, sums=True)
 def log_softmax_slope(g: Any, y: Any, dx: Any) -> None:
     for i in range(len(g)):
         total = f32(0)

@@ -19,7 +19,7 @@ def _bounds(seen: int, C: int) -> tuple[int, int]:
     return stop, min(-(-stop // 32) * 32, C)
 
 
-@loop_of(attention.exponentials)
+@loop_of(attention.exponentials, sums=True)
 def exponentials(p: Any, seen: int, top: Any, kept: Any, sums: Any, weighted: Any) -> None:
     B, H, R, C = p.shape
     for b in range(B):
@@ -74,7 +74,7 @@ def draw_kept(kept: Any, heads: Any, dropout_p: float, seed: int, row: int, colu
     _draw(kept, heads, *words(seed), threshold(dropout_p), row, column)
 
 
-@loop_of(attention.inner_products)
+@loop_of(attention.inner_products, sums=True)
 def inner_products(a: Any, b: Any, out: Any) -> None:
     B, H, T, D = a.shape
     for n in range(B):
@@ -100,7 +100,7 @@ def divided(weighted: Any, top: Any, sums: Any, y: Any, larger: Any) -> None:
                     sums[b, h, i, 0] += top[b, h, i, 0]
 
 
-@loop_of(attention.weights_and_slope)
+@loop_of(attention.weights_and_slope, sums=True)
 def weights_and_slope(p: Any, dp: Any, seen: int, sums: Any, inner: Any, kept: Any, larger: Any) -> None:
     B, H, R, C = p.shape
     for b in range(B):

@@ -15,13 +15,21 @@ f32 = np.float32
 # A sum may be taken in another order, so that eight numbers are added at a time: the same one at every call. Nothing is
 # assumed of infinities and nan.
 SUMS = {"reassoc", "contract", "nsz", "arcp"}
+FUSED = {"contract"}  # a product and a sum may be one operation, which rounds once
 
 
-def loop_of(block: Block, compile: bool = True) -> Callable[[Callable], Callable]:
-    """Decorates a loop that does what a block does; compile=False: a function that calls one."""
+def loop_of(block: Block, sums: bool = False, compile: bool = True) -> Callable[[Callable], Callable]:
+    """Decorates a loop that does what a block does.
+
+    sums     it adds up numbers of a row. Without, operations stay in their order, so that what the loop is asked for
+             beside the result, a slope say, does not change the result's last bit
+    compile  False: the function is no loop but calls one
+    """
 
     def attach(function: Callable) -> Callable:
-        compiled = njit(nogil=True, cache=True, error_model="numpy", fastmath=SUMS)(function) if compile else function
+        compiled = function
+        if compile:
+            compiled = njit(nogil=True, cache=True, error_model="numpy", fastmath=SUMS if sums else FUSED)(function)
         block.loop = compiled
         return compiled
 
@@ -38,7 +46,7 @@ _LEAST, _MOST, _ZERO, _INF = f32(-87.3), f32(88.3), f32(0), f32(np.inf)
 _LOWEST = np.finfo(f32).min.view(np.int32)  # the bits of the least number
 
 
-@njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
+@njit(nogil=True, cache=True, error_model="numpy", fastmath=FUSED)
 def exp(x: Any) -> Any:
     """e^x of a float32 to one unit in the last place, without a branch, so that a loop takes eight at a time. 0 below
     -87.3, where float32's ordinary numbers end, infinite above 88.3."""

@@ -10,7 +10,7 @@ from ..cpu import loss
 from .loop import exp, f32, largest, loop_of
 
 
-@loop_of(loss.logsumexp_rows)
+@loop_of(loss.logsumexp_rows, sums=True)
 def logsumexp_rows(x: Any, out: Any) -> None:
     for i in range(len(x)):
         top, total = largest(x[i]), f32(0)
@@ -27,7 +27,7 @@ def logits_slope(x: Any, logsumexp: Any, target: Any, scale: Any, out: Any) -> N
         out[i, target[i]] -= scale[i]
 
 
-@loop_of(loss.losses_and_slope)
+@loop_of(loss.losses_and_slope, sums=True)
 def losses_and_slope(p: Any, target: Any, share: Any, losses: Any, slope: bool) -> None:
     for i in range(len(p)):
         top, own, total = largest(p[i]), p[i, target[i]], f32(0)

@@ -10,7 +10,7 @@ from ..cpu import normalisation
 from .loop import f32, loop_of
 
 
-@loop_of(normalisation.normalise)
+@loop_of(normalisation.normalise, sums=True)
 def normalise(x: Any, y: Any, mean: Any, rstd: Any, weight: Any, bias: Any, eps: Any) -> None:
     N, C = x.shape
     each = f32(1 / C)
@@ -35,7 +35,7 @@ def normalise(x: Any, y: Any, mean: Any, rstd: Any, weight: Any, bias: Any, eps:
             y[i, c] = n
 
 
-@loop_of(normalisation.normalise_slope)
+@loop_of(normalisation.normalise_slope, sums=True)
 def normalise_slope(g: Any, x: Any, mean: Any, rstd: Any, weight: Any, dx: Any, dweight: Any, dbias: Any) -> None:
     N, C = x.shape
     each = f32(1 / C)
