@@ -1,8 +1,9 @@
 """Training on a CPU against PyTorch and JAX: `python -m benchmarks.cpu`.
 
 Each engine trains the same model on the same shapes with the same threads in float32, at its best: PyTorch with
-scaled_dot_product_attention and fused AdamW, eager and compiled; JAX jitted as a whole. turns.py says how it is
-measured. The ratio is the fastest peer's time over ours.
+scaled_dot_product_attention and fused AdamW, eager and compiled; JAX jitted as a whole. tensorlite stands there twice,
+with its kernels' loops compiled by Numba, where that is installed, and in NumPy alone. turns.py says how it is measured.
+The ratio is the fastest peer's time over ours.
 """
 
 from __future__ import annotations
@@ -83,6 +84,14 @@ def tensorlite_step(case: Case) -> Callable[[], Any]:
     return lambda: train(case, model.loss, x, y, optimizer, tl.nn.utils.clip_grad_norm_, list(model.parameters()))
 
 
+def numpy_step(case: Case) -> Callable[[], Any]:
+    """tensorlite without Numba."""
+    from tensorlite import levels
+
+    levels.current = "kernel"
+    return tensorlite_step(case)
+
+
 def torch_step(case: Case, compiled: bool = False) -> Callable[[], Any]:
     import torch
 
@@ -132,6 +141,7 @@ def attend(attention: Any, q: Any, k: Any, v: Any) -> None:
 
 ENGINES: dict[str, Callable[[Case], Callable[[], Any]]] = {
     "tensorlite": tensorlite_step,
+    "tensorlite-numpy": numpy_step,
     "torch": torch_step,
     "torch-compiled": lambda case: torch_step(case, compiled=True),
     "jax": jax_step,
@@ -187,13 +197,14 @@ def flops(case: Case) -> float:
 
 def run(cases: dict[str, Case], engines: list[str], turns: int, ceiling: float) -> dict[str, Any]:
     width = max(len(name) for name in cases) + 2
-    print(f"{'ms per step':<{width}}" + "".join(f"{name:>16}" for name in engines), end="")
+    print(f"{'ms per step':<{width}}" + "".join(f"{name:>18}" for name in engines), end="")
     print(f"{'ratio':>8}{'tokens/s':>12}{'of peak':>9}   peak memory, MiB")
     results = {}
     for name, case in cases.items():
         found = compare("benchmarks.cpu", engines, ["--case", name], turns, case.steps)
         ours = found["tensorlite"]["median_ms"]
-        peers = [found[engine]["median_ms"] for engine in engines[1:] if "median_ms" in found[engine]]
+        others = [engine for engine in engines if not engine.startswith("tensorlite")]
+        peers = [found[engine]["median_ms"] for engine in others if "median_ms" in found[engine]]
         results[name] = {
             "engines": found,
             "ratio": round(min(peers) / ours, 3) if peers else None,
@@ -202,7 +213,7 @@ def run(cases: dict[str, Case], engines: list[str], turns: int, ceiling: float) 
         }
         row = results[name]
         cells = [
-            f"{found[engine]['median_ms']:>16,.1f}" if "median_ms" in found[engine] else f"{'failed':>16}"
+            f"{found[engine]['median_ms']:>18,.1f}" if "median_ms" in found[engine] else f"{'failed':>18}"
             for engine in engines
         ]
         memory = ", ".join(str(found[engine].get("peak_mib", "failed")) for engine in engines)
