@@ -1,9 +1,9 @@
 """Training on a CPU against PyTorch and JAX: `python -m benchmarks.cpu`.
 
 Each engine trains the same model on the same shapes with the same threads in float32, at its best: PyTorch with
-scaled_dot_product_attention and fused AdamW, eager and compiled; JAX jitted as a whole. tensorlite stands there twice,
-with its kernels' loops compiled by Numba, where that is installed, and in NumPy alone. turns.py says how it is measured.
-The ratio is the fastest peer's time over ours.
+scaled_dot_product_attention and fused AdamW, eager and compiled; JAX jitted as a whole. tensorlite runs twice, with its
+kernels' loops compiled by Numba, where that is installed, and in NumPy alone. turns.py says how it is measured. The
+ratio is the fastest peer's time over ours.
 """
 
 from __future__ import annotations
