@@ -50,6 +50,7 @@ class Answer:
     right: np.ndarray
     parts: list[Part] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)  # of NumPy
+    lengths: list[int] = field(default_factory=list)  # of the dimensions of what it was computed from
 
     def help(self, level: int) -> list[str]:
         """Hints: 1 the shape, 2 also which rules, 3 also the rules as they stand in the source, 4 also the answer."""
@@ -71,6 +72,8 @@ class Answers:
     def __getitem__(self, name: str) -> Answer:
         if name not in self.answers:
             meant = get_close_matches(str(name), self.answers, 3)
+            if str(name).removeprefix("d") in self.given:
+                raise KeyError(f"lens.compare: {name[1:]} has no gradient: it does not require one")
             raise KeyError(
                 f"lens.compare: there is no gradient called {name!r}; "
                 + (f"did you mean {', '.join(meant)}?" if meant else f"they are {', '.join(self.answers)}")
@@ -85,7 +88,7 @@ class Answers:
             _sort_lines(each, {step.to.grad_ident for step in visit.steps}, lines)
         answers = [
             Answer(v.grad_ident, v.ident, np.asarray(numbers(v.gradient)), list(map(_part, _last(tape, v))),
-                   lines.get(v.grad_ident, []))
+                   lines.get(v.grad_ident, []), _lengths(v))
             for v in _in_order(tape)
         ]  # fmt: skip
         return cls(answers, {v.ident: numbers(v.array) for v in emission.leaves} | emission.constants)
@@ -128,6 +131,17 @@ class Answers:
 
         answers = [Answer(**{**a, "parts": [Part(**p) for p in a["parts"]]}) for a in map(read, told["answers"])]
         return cls(answers, read(told["given"]))
+
+
+def alike(a: np.ndarray, b: np.ndarray, scale: np.ndarray, dtype: np.dtype) -> bool:
+    """Whether a and b agree but for rounding, of numbers of this dtype and as large as those of `scale`."""
+    relative, absolute = (1e-4, 2e-6) if dtype.itemsize < 8 else (1e-6, 1e-9)
+    return a.shape == b.shape and np.allclose(a, b, rtol=relative, atol=absolute * np.abs(scale).max(initial=0))
+
+
+def _lengths(value: Value) -> list[int]:
+    shapes = [x.shape for x in (value.call.inputs if value.call else ()) if isinstance(x, Value)]
+    return sorted({n for shape in shapes for n in shape if n > 1})
 
 
 def _in_order(tape: Tape) -> Iterator[Value]:
