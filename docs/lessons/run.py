@@ -136,4 +136,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 if __name__ == "__main__":
     sys.path.insert(0, str(FOLDER.parents[1]))
-    sys.exit(main())
+    from tensorlite.utils.pipe import reader_may_leave
+
+    with reader_may_leave():
+        sys.exit(main())

@@ -14,6 +14,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from ..op import OPS
+from ..utils.pipe import reader_may_leave
 from .page import page
 from .report import DEFINITION, as_json, table, total
 from .run import load, run
@@ -69,4 +70,5 @@ def _bar(names: Sequence[str]) -> Sequence[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with reader_may_leave():
+        sys.exit(main())

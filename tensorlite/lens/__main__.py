@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..utils.pipe import reader_may_leave
 from . import compare, example, exercise, record
 
 
@@ -50,4 +51,5 @@ def _part(title: str, text: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with reader_may_leave():
+        sys.exit(main())
