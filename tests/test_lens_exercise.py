@@ -188,6 +188,20 @@ def test_errors(ninja, tmp_path: Path):
         lens.compare("dlogit", 0, of=ninja[0])
     with pytest.raises(KeyError, match=r"ids has no gradient: it does not require one"):
         lens.compare("dids", 0, of=ninja[0])
+    with pytest.raises(FileNotFoundError, match=r"lens.exercise: there is no folder .*nowhere for e.py"):
+        lens.exercise(ninja[1], tmp_path / "nowhere" / "e.py")
+    with pytest.raises(FileNotFoundError, match=r"lens.html: there is no folder .*nowhere for e.html"):
+        ninja[0].html(tmp_path / "nowhere" / "e.html")
+    for wrong in (lambda: lens.exercise(ninja[1], tmp_path / "e.py", help=9), lambda: lens.compare("dh", 0, help=9)):
+        with pytest.raises(ValueError, match=r"help is 0 \(none\) to 4 \(the answer\), and not 9"):
+            wrong()
+    with pytest.raises(TypeError, match=r"lens.compare: expected the Tensor that backward\(\) started from"):
+        lens.compare("dh", 0, of="loss")
+    with lens.record() as empty:
+        pass
+    with pytest.raises(RuntimeError, match=r"lens.compare: no backward\(\) ran"):
+        lens.compare("dh", 0, of=empty)
+    assert "expected real numbers, not complex128" in str(lens.compare("dh", np.ones((4, 3)) * 1j, of=ninja[0]))
     with pytest.raises(RuntimeError, match=r"was not recorded, so its forward is not known"):
         lens.exercise(tl.ones(1, requires_grad=True).sum(), tmp_path / "e.py")
     with pytest.raises(FileNotFoundError, match=r"e.npz is missing; lens.exercise writes it beside the exercise"):
@@ -195,6 +209,24 @@ def test_errors(ninja, tmp_path: Path):
     (tmp_path / "e.npz").write_bytes(b"no")
     with pytest.raises(ValueError, match=r"e.npz is no file of answers"):
         lens.open_exercise(str(tmp_path / "e.py"), "e.npz")
+
+
+def test_what_was_filled_in_is_not_written_over(ninja, tmp_path: Path):
+    path = lens.exercise(ninja[1], tmp_path / "e.py")
+    assert lens.exercise(ninja[1], path, help=1).read_text().count("# shape") > 20  # untouched, so written anew
+    path.write_text(path.read_text().replace("dloss_mean = ...", "dloss_mean = -1"))
+    filled = path.read_text()
+    with pytest.raises(FileExistsError, match=r"e.py is there already and has been changed.*give another name"):
+        lens.exercise(ninja[1], path)
+    assert path.read_text() == filled and run(path)[0].split()[1] == "exact"
+    (tmp_path / "mine.py").write_text("print(1)")
+    with pytest.raises(FileExistsError, match=r"or was not written by lens.exercise"):
+        lens.exercise(ninja[1], tmp_path / "mine.py")
+    np.savez(tmp_path / "data.npz", x=np.ones(3))
+    with pytest.raises(FileExistsError, match=r"data.npz is there already and holds no answers"):
+        lens.exercise(ninja[1], tmp_path / "data.py")
+    with pytest.raises(ValueError, match=r"is a Python file, and e.npz is for its answers"):
+        lens.exercise(ninja[1], tmp_path / "e.npz")
 
 
 def test_an_exercise_with_fused_ops_modules_and_a_part_that_nobody_uses(tmp_path: Path):

@@ -40,7 +40,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     forgotten = tape["bndiff"].contributions[0].result
     _part('A wrong answer: lens.compare("dbndiff", mine)', str(compare("dbndiff", forgotten, of=tape, help=2)))
     if options.exercise:
-        exercise(loss, options.exercise, options.help_level)
+        try:
+            exercise(loss, options.exercise, options.help_level)
+        except (OSError, ValueError) as error:
+            parser.exit(2, f"\ntensorlite.lens: {error}\n")
         print(f"\nwrote {options.exercise}: fill in the blanks and run it")
     print(f"\nwrote {tape.html(options.out, 'Two layers, backwards')}: open it in a browser")
     return 0

@@ -54,6 +54,7 @@ class Answer:
 
     def help(self, level: int) -> list[str]:
         """Hints: 1 the shape, 2 also which rules, 3 also the rules as they stand in the source, 4 also the answer."""
+        check_level(level)
         found = [f"shape {self.right.shape}"] if level >= 1 else []
         if level >= 1 and len(self.parts) > 1:
             found.append(f"{len(self.parts)} contributions meet here")
@@ -62,12 +63,18 @@ class Answer:
         return found + (self.lines if level >= 4 else [])
 
 
+def check_level(level: int) -> None:
+    if level not in range(5):
+        raise ValueError(f"lens: help is 0 (none) to 4 (the answer), and not {level!r}")
+
+
 class Answers:
     """All gradients of a tape by name, in the order in which they are complete."""
 
-    def __init__(self, answers: list[Answer], given: dict[str, np.ndarray]):
+    def __init__(self, answers: list[Answer], given: dict[str, np.ndarray], digest: str = ""):
         self.answers = {a.name: a for a in answers}
         self.given = given
+        self.digest = digest  # of the exercise that was written with them
 
     def __getitem__(self, name: str) -> Answer:
         if name not in self.answers:
@@ -81,7 +88,8 @@ class Answers:
         return self.answers[name]
 
     @classmethod
-    def of(cls, tape: Tape) -> Answers:
+    def of(cls, tape: Tape, action: str = "exercise") -> Answers:
+        tape.last_walk(action)
         emission = Emission(tape)
         lines: dict[str, list[str]] = {}
         for visit, each in emission.backward.items():
@@ -108,7 +116,7 @@ class Answers:
             return [stored(each) for each in x] if isinstance(x, list) else x
 
         told = [stored(asdict(a)) for a in self.answers.values()]
-        text = json.dumps({"answers": told, "given": stored(self.given)})
+        text = json.dumps({"answers": told, "given": stored(self.given), "digest": self.digest})
         with path.open("wb") as file:
             np.savez_compressed(file, **arrays | {"text": np.array(text)})  # type: ignore[arg-type]
 
@@ -130,7 +138,7 @@ class Answers:
             return [read(each) for each in x] if isinstance(x, list) else x
 
         answers = [Answer(**{**a, "parts": [Part(**p) for p in a["parts"]]}) for a in map(read, told["answers"])]
-        return cls(answers, read(told["given"]))
+        return cls(answers, read(told["given"]), told.get("digest", ""))
 
 
 def alike(a: np.ndarray, b: np.ndarray, scale: np.ndarray, dtype: np.dtype) -> bool:

@@ -18,7 +18,7 @@ import numpy as np
 from ..check.diagnosis import GENERAL, Evidence, diagnose
 from ..tensor import array_of
 from .answers import Answer, Part, alike
-from .program import summed
+from .program import numbers, summed
 from .softmax import known_mistake
 
 
@@ -55,7 +55,11 @@ def compare(answer: Answer, mine: Any, help: int = 0) -> Comparison:
     if mine is None or mine is ...:
         return Comparison(answer.name, "not filled in yet", help=told)
     try:
-        mine = np.asarray(array_of(mine), dtype=np.float64)
+        given = np.asarray(numbers(array_of(mine)))
+        if given.dtype.kind == "c":
+            expected = f"expected real numbers, not {given.dtype}"
+            return Comparison(answer.name, "wrong", None, (("dtype", expected),), told)
+        mine = given.astype(np.float64)
     except (TypeError, ValueError):
         kind = type(mine).__name__
         return Comparison(answer.name, "wrong", None, (("shape", f"expected an array, not {kind}"),), told)
