@@ -31,6 +31,8 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from tensorlite.utils.pipe import reader_may_leave
+
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
@@ -46,9 +48,12 @@ class UsageError(Exception):
 
 
 def run(main: Callable[[Sequence[str]], object], prog: str) -> None:
-    """Call `main` with the command line; a UsageError becomes the line `prog: message` on stderr and exit code 2."""
+    """Call `main` with the command line; a UsageError becomes the line `prog: message` on stderr and exit code 2.
+
+    Where another program reads the output and stops, as `| head` does, it ends without a traceback."""
     try:
-        main(sys.argv[1:])
+        with reader_may_leave():
+            main(sys.argv[1:])
     except UsageError as error:
         _stop(prog, str(error))
 

@@ -137,7 +137,7 @@ def test_a_disk_that_fills_and_stays_full(tmp_path, disk, capsys):
     saved, state = checkpoint.load(folder)
     assert 0 < state["step"] < STEPS and not checkpoint.damage(saved)
     assert all(json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines())
-    with pytest.raises(UsageError, match=rf"--resume .*: cannot be written: {FULL}"):
+    with pytest.raises(UsageError, match=FULL):  # at the start, or, if a little room is left, at the first checkpoint
         trained(folder)
     disk.free()
     assert bits(trained(folder)) == bits(whole)

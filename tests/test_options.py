@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from gpt import options
 from gpt.options import UsageError, command, from_json, option, parse, run, to_json
+from tensorlite.utils.pipe import reader_may_leave
 
 
 @dataclass(frozen=True)
@@ -266,6 +267,28 @@ def test_a_usage_error_is_one_line_and_exit_code_2():
         [sys.executable, "-c", program, "x"], cwd=Path(options.__file__).parents[1], capture_output=True, text=True
     )
     assert (done.returncode, done.stdout, done.stderr) == (2, "", "chat: no such run: x\n")
+
+
+_TALKS = (
+    "from gpt.options import run\nrun(lambda argv: [print('x' * 99, flush={flush}) for _ in range({lines})], 'talk')"
+)
+
+
+@pytest.mark.parametrize("program", [
+    ["-c", _TALKS.format(flush=False, lines=9999)], ["-c", _TALKS.format(flush=True, lines=9999)],
+    ["-m", "tensorlite.check", "--op", "tanh"],
+], ids=["buffered", "flushed", "check"])  # fmt: skip
+def test_a_reader_that_stops_reading_ends_a_program_without_a_traceback(program):
+    process = subprocess.Popen([sys.executable, *program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait() == 141
+    process.stderr.close()
+
+
+def test_a_broken_connection_is_no_broken_output():
+    with pytest.raises(BrokenPipeError), reader_may_leave():
+        raise BrokenPipeError
 
 
 def test_the_first_word_chooses_a_command(capsys):

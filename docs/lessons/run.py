@@ -55,7 +55,13 @@ def cells(text: str) -> list[Cell]:
 
 
 def run(path: Path) -> Iterator[tuple[Cell, str]]:
-    """Run a lesson; gives each cell with what it printed. An exception of a cell names the line in the lesson."""
+    """Run a lesson; gives each cell with what it printed. An exception of a cell names the line in the lesson.
+
+    It has one thread: of arrays as small as a lesson's, a second one costs more than it gives, and very much more where
+    other programs run beside it.
+    """
+    import tensorlite as tl
+
     text = path.read_text(encoding="utf-8")
     only_code = [""] * (
         text.count("\n") + 1
@@ -66,13 +72,18 @@ def run(path: Path) -> Iterator[tuple[Cell, str]]:
     source = [line + "\n" for line in only_code]
     linecache.cache[str(path)] = (sum(map(len, source)), None, source, str(path))
     space: dict[str, Any] = {"__name__": "__main__"}
-    for cell in cells(text):
-        out = io.StringIO()
-        with contextlib.redirect_stdout(out):
-            value = _execute("\n" * (cell.line - 1) + cell.code, str(path), space)
-            if value is not None:
-                print(repr(value))
-        yield cell, out.getvalue()
+    threads = tl.get_num_threads()
+    tl.set_num_threads(1)
+    try:
+        for cell in cells(text):
+            out = io.StringIO()
+            with contextlib.redirect_stdout(out):
+                value = _execute("\n" * (cell.line - 1) + cell.code, str(path), space)
+                if value is not None:
+                    print(repr(value))
+            yield cell, out.getvalue()
+    finally:
+        tl.set_num_threads(threads)
 
 
 def _execute(code: str, name: str, space: dict[str, Any]) -> Any:
@@ -136,4 +147,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 if __name__ == "__main__":
     sys.path.insert(0, str(FOLDER.parents[1]))
-    sys.exit(main())
+    from tensorlite.utils.pipe import reader_may_leave
+
+    with reader_may_leave():
+        sys.exit(main())

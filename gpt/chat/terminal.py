@@ -57,12 +57,12 @@ class Terminal:
     def answer(self, question: str) -> None:
         """Answer on the terminal. The conversation goes on with what was written, also where Ctrl-C ended it."""
         asked = self.conversation.asking(question)
-        answer = self.chat.answer(asked, self.max_new_tokens, self.sampling)
-        if answer.left_out:
-            print(f"(the first {_count(answer.left_out, 'turn')} no longer fit in the context)")
-        (text,) = answer.texts
-        shown = 0
         with interrupts() as interrupted:
+            answer = self.chat.answer(asked, self.max_new_tokens, self.sampling)
+            if answer.left_out:
+                print(f"(the first {_count(answer.left_out, 'turn')} no longer fit in the context)", flush=True)
+            (text,) = answer.texts
+            shown = 0
             for _ in answer.steps:
                 print(text.text[shown:], end="", flush=True)
                 shown = len(text.text)

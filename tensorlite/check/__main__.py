@@ -16,6 +16,7 @@ from pathlib import Path
 
 from ..creation import tensor
 from ..op import OPS
+from ..utils.pipe import reader_may_leave
 from .on_device import TOLERANCE, compare
 from .page import page
 from .report import DEFINITION, as_json, table, total
@@ -103,4 +104,5 @@ def _bar(names: Sequence[str]) -> Sequence[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with reader_may_leave():
+        sys.exit(main())

@@ -142,7 +142,7 @@ def _count(e: Evidence) -> str | None:
         if r and abs(r - n) <= 1e-6 * n:
             return f"{n} times too large, {what}: a division by the count is missing (a mean taken for a sum)"
         if r and abs(r * n - 1) <= 1e-6:
-            return f"{n} times too small, {what}: a sum over that dimension is missing (a sum taken for a mean)"
+            return f"{n} times too small, {what}: divided by the count without need (a sum taken for a mean)"
     return None
 
 
@@ -192,6 +192,8 @@ def _reordered(e: Evidence) -> str | None:
 
 
 def _offset(e: Evidence) -> str | None:
+    if e.ratio() is not None:  # a factor explains it
+        return None
     missing = e.measured - e.engine
     if e.engine.size > 2 and e.same(missing, np.full_like(missing, missing.flat[0])):
         return f"a constant is missing: every element should be larger by {missing.flat[0]:.6g}"

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..utils.pipe import reader_may_leave
 from . import compare, example, exercise, record
 
 
@@ -39,7 +40,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     forgotten = tape["bndiff"].contributions[0].result
     _part('A wrong answer: lens.compare("dbndiff", mine)', str(compare("dbndiff", forgotten, of=tape, help=2)))
     if options.exercise:
-        exercise(loss, options.exercise, options.help_level)
+        try:
+            exercise(loss, options.exercise, options.help_level)
+        except (OSError, ValueError) as error:
+            parser.exit(2, f"\ntensorlite.lens: {error}\n")
         print(f"\nwrote {options.exercise}: fill in the blanks and run it")
     print(f"\nwrote {tape.html(options.out, 'Two layers, backwards')}: open it in a browser")
     return 0
@@ -50,4 +54,5 @@ def _part(title: str, text: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with reader_may_leave():
+        sys.exit(main())

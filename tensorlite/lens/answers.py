@@ -50,9 +50,11 @@ class Answer:
     right: np.ndarray
     parts: list[Part] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)  # of NumPy
+    lengths: list[int] = field(default_factory=list)  # of the dimensions of what it was computed from
 
     def help(self, level: int) -> list[str]:
         """Hints: 1 the shape, 2 also which rules, 3 also the rules as they stand in the source, 4 also the answer."""
+        check_level(level)
         found = [f"shape {self.right.shape}"] if level >= 1 else []
         if level >= 1 and len(self.parts) > 1:
             found.append(f"{len(self.parts)} contributions meet here")
@@ -61,16 +63,24 @@ class Answer:
         return found + (self.lines if level >= 4 else [])
 
 
+def check_level(level: int) -> None:
+    if level not in range(5):
+        raise ValueError(f"lens: help is 0 (none) to 4 (the answer), and not {level!r}")
+
+
 class Answers:
     """All gradients of a tape by name, in the order in which they are complete."""
 
-    def __init__(self, answers: list[Answer], given: dict[str, np.ndarray]):
+    def __init__(self, answers: list[Answer], given: dict[str, np.ndarray], digest: str = ""):
         self.answers = {a.name: a for a in answers}
         self.given = given
+        self.digest = digest  # of the exercise that was written with them
 
     def __getitem__(self, name: str) -> Answer:
         if name not in self.answers:
             meant = get_close_matches(str(name), self.answers, 3)
+            if str(name).removeprefix("d") in self.given:
+                raise KeyError(f"lens.compare: {name[1:]} has no gradient: it does not require one")
             raise KeyError(
                 f"lens.compare: there is no gradient called {name!r}; "
                 + (f"did you mean {', '.join(meant)}?" if meant else f"they are {', '.join(self.answers)}")
@@ -78,14 +88,15 @@ class Answers:
         return self.answers[name]
 
     @classmethod
-    def of(cls, tape: Tape) -> Answers:
+    def of(cls, tape: Tape, action: str = "exercise") -> Answers:
+        tape.last_walk(action)
         emission = Emission(tape)
         lines: dict[str, list[str]] = {}
         for visit, each in emission.backward.items():
             _sort_lines(each, {step.to.grad_ident for step in visit.steps}, lines)
         answers = [
             Answer(v.grad_ident, v.ident, np.asarray(numbers(v.gradient)), list(map(_part, _last(tape, v))),
-                   lines.get(v.grad_ident, []))
+                   lines.get(v.grad_ident, []), _lengths(v))
             for v in _in_order(tape)
         ]  # fmt: skip
         return cls(answers, {v.ident: numbers(v.array) for v in emission.leaves} | emission.constants)
@@ -105,7 +116,7 @@ class Answers:
             return [stored(each) for each in x] if isinstance(x, list) else x
 
         told = [stored(asdict(a)) for a in self.answers.values()]
-        text = json.dumps({"answers": told, "given": stored(self.given)})
+        text = json.dumps({"answers": told, "given": stored(self.given), "digest": self.digest})
         with path.open("wb") as file:
             np.savez_compressed(file, **arrays | {"text": np.array(text)})  # type: ignore[arg-type]
 
@@ -127,7 +138,18 @@ class Answers:
             return [read(each) for each in x] if isinstance(x, list) else x
 
         answers = [Answer(**{**a, "parts": [Part(**p) for p in a["parts"]]}) for a in map(read, told["answers"])]
-        return cls(answers, read(told["given"]))
+        return cls(answers, read(told["given"]), told.get("digest", ""))
+
+
+def alike(a: np.ndarray, b: np.ndarray, scale: np.ndarray, dtype: np.dtype) -> bool:
+    """Whether a and b agree but for rounding, of numbers of this dtype and as large as those of `scale`."""
+    relative, absolute = (1e-4, 2e-6) if dtype.itemsize < 8 else (1e-6, 1e-9)
+    return a.shape == b.shape and np.allclose(a, b, rtol=relative, atol=absolute * np.abs(scale).max(initial=0))
+
+
+def _lengths(value: Value) -> list[int]:
+    shapes = [x.shape for x in (value.call.inputs if value.call else ()) if isinstance(x, Value)]
+    return sorted({n for shape in shapes for n in shape if n > 1})
 
 
 def _in_order(tape: Tape) -> Iterator[Value]:

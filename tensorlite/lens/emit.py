@@ -208,7 +208,7 @@ def head(emission: Emission) -> list[str]:
     given = [f"#   {v.ident}  {v.shape} {v.dtype}" for v in emission.leaves]
     given += [f"#   {name}  {x.shape} {x.dtype}" for name, x in emission.constants.items()]
     imports = (["import math", ""] if "math." in "".join(helpers) else []) + ["import numpy as np", ""]
-    return [*imports, *[line for h in helpers for line in ("", h, "", "")], "# Given", *given, ""]
+    return [*imports, *[line for h in helpers for line in ("", h, "")], *[""] * bool(helpers), "# Given", *given, ""]
 
 
 def inputs(tape: Tape) -> dict[str, np.ndarray]:

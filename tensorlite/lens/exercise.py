@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..tensor import Tensor
-from .answers import Answers
+from .answers import Answers, check_level
 from .compare import Comparison, compare
 from .emit import Emission, head
-from .tape import Tape, tape_of
+from .tape import Tape, tape_of, writable_folder
 
 if TYPE_CHECKING:
     from types import EllipsisType
@@ -25,15 +26,19 @@ def exercise(loss: Tensor, path: str | Path, help: int = 0) -> Path:
 
     help  what stands beside a blank: 0 nothing, 1 the shape, 2 also whose rule it is, 3 also the rule, 4 the answer
 
-    Raises RuntimeError if loss was not recorded.
+    A file that was written before is written anew, unless somebody has changed it, as by filling it in.
+
+    Raises RuntimeError if loss was not recorded, FileExistsError for a file that has been changed or is no exercise,
+    FileNotFoundError if there is no such folder, ValueError for another level of help or a name that ends in .npz.
     """
     return write(tape_of(loss, "exercise"), Path(path), help)
 
 
 def write(tape: Tape, path: Path, help: int = 0) -> Path:
-    emission, answers = Emission(tape), Answers.of(tape)
+    check_level(help)
+    answers, emission = Answers.of(tape), Emission(tape)
     file = path.with_suffix(".npz")
-    answers.save(file)
+    _spare(path, file)
     names = ", ".join(answers.given)
     lines = [
         '"""Backprop by hand. Put an expression in the place of each `...` and run this file: it compares as it goes.',
@@ -57,8 +62,39 @@ def write(tape: Tape, path: Path, help: int = 0) -> Path:
         lines += ["", *(f"# {each}" for each in (answer.help(min(help, 3))))]
         lines += answer.lines if help >= 4 else [f"{answer.name} = ..."]
         lines.append(f'print(compare("{answer.name}", {answer.name}))')
-    path.write_text("\n".join([*lines, ""]), encoding="utf-8")
+    text = "\n".join([*lines, ""])
+    answers.digest = _digest(text)
+    answers.save(file)
+    path.write_text(text, encoding="utf-8")
     return path
+
+
+def _spare(path: Path, file: Path) -> None:
+    """Raise rather than write over what is not ours, or no longer."""
+    if path == file:
+        raise ValueError(f"lens.exercise: the exercise is a Python file, and {path.name} is for its answers: use .py")
+    writable_folder(path, "exercise")
+    if path.exists():
+        try:
+            ours = Answers.load(file).digest == _digest(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            ours = False
+        if not ours:
+            raise FileExistsError(
+                f"lens.exercise: {path} is there already and has been changed, or was not written by lens.exercise; "
+                "so that no answers are lost, give another name, or remove it"
+            )
+    elif file.exists():
+        try:
+            Answers.load(file)
+        except ValueError:
+            raise FileExistsError(
+                f"lens.exercise: {file} is there already and holds no answers; give another name"
+            ) from None
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def open_exercise(path: str, answers: str) -> dict[str, Any]:
@@ -82,7 +118,7 @@ def compare_latest(
     global _latest
     if of is not None:
         tape = of if isinstance(of, Tape) else tape_of(of, "compare")
-        _latest = vars(tape).setdefault("_answers", None) or Answers.of(tape)
+        _latest = vars(tape).setdefault("_answers", None) or Answers.of(tape, "compare")
         vars(tape)["_answers"] = _latest
     if _latest is None:
         raise RuntimeError("lens.compare: nothing to compare with; name it: lens.compare(name, mine, of=loss)")

@@ -1,10 +1,14 @@
-"""A rule as mathematics: MathML, made from the expression in the source, so that the two cannot differ."""
+"""A rule as mathematics: MathML, made from the expression in the source, so that the two cannot differ.
+
+Where a rule calls a function, its formula stands there (formulas.py).
+"""
 
 from __future__ import annotations
 
 import ast
 from html import escape
 
+from .formulas import formula, inlined
 from .rows import Rule
 
 _OPERATORS = {
@@ -33,7 +37,13 @@ def derivative(rule: Rule, name: str) -> str:
     if rule.body is None:
         return ""
     left = f"<mfrac><mrow><mi>∂</mi><mi>L</mi></mrow><mrow><mi>∂</mi>{_name(name)}</mrow></mfrac>"
-    return f'<math displaystyle="true"><mrow>{left}<mo>=</mo>{_write(rule.body)}</mrow></math>'
+    *defined, (_, last) = formula(rule.body, rule.left, name)
+    lines = [f"{left}<mo>=</mo>{_write(last)}"]
+    for k, (this, x) in enumerate(defined):
+        lines.append(f"<mtext>{'and' if k else 'with'}&#xA0;</mtext>{_name(this)}<mo>=</mo>{_write(x)}")
+    rows = "".join(f"<mtr><mtd><mrow>{line}</mrow></mtd></mtr>" for line in lines)
+    inside = f'<mtable displaystyle="true">{rows}</mtable>' if defined else f"<mrow>{lines[0]}</mrow>"
+    return f'<math displaystyle="true">{inside}</math>'
 
 
 def forward(rule: Rule) -> str:
@@ -102,7 +112,7 @@ def _product(a: ast.expr, b: ast.expr) -> str:
 def _cases(test: ast.expr, yes: ast.expr, no: ast.expr) -> str:
     rows = f"<mtr><mtd>{_write(yes)}</mtd><mtd><mtext>where </mtext>{_write(test)}</mtd></mtr>"
     rows += f"<mtr><mtd>{_write(no)}</mtd><mtd><mtext>elsewhere</mtext></mtd></mtr>"
-    return f'<mo>{{</mo><mtable columnalign="left left">{rows}</mtable>'
+    return f"<mo>{{</mo><mtable>{rows}</mtable>"
 
 
 def _call(x: ast.Call) -> tuple[str, int]:
@@ -129,6 +139,8 @@ def _call(x: ast.Call) -> tuple[str, int]:
         return f"{_write(args[0], 1)}<mo>{escape(_COMPARED[name])}</mo>{_write(args[1], 1)}", 0
     if name == "count":
         return "<mi>n</mi>", 9
+    if (known := inlined(x)) is not None:
+        return _ranked(known)
     inside = "<mo>,</mo>".join(_write(a) for a in args[: 1 if name in ("spread", "reshape") else None])
     label = _WORDS.get(name, name.strip("_").replace("_", " "))
     return f'<mi mathvariant="normal">{escape(label)}</mi>{_OPEN}{inside}{_CLOSE}', 8
@@ -136,5 +148,5 @@ def _call(x: ast.Call) -> tuple[str, int]:
 
 def _name(name: str) -> str:
     if name.endswith("_shape"):
-        return f"<mrow><mtext>shape of </mtext>{_name(name.removesuffix('_shape'))}</mrow>"
+        return f"<mrow><mtext>shape of&#xA0;</mtext>{_name(name.removesuffix('_shape'))}</mrow>"
     return f"<mi>{escape(_GREEK.get(name, name))}</mi>"

@@ -93,7 +93,7 @@ class Tape:
         """Write the page: one file that needs no network, to be opened in a browser."""
         from .page import page
 
-        path = Path(path)
+        path = writable_folder(Path(path), "html")
         path.write_text(page(self, title), encoding="utf-8")
         return path
 
@@ -132,6 +132,13 @@ class Tape:
         from .memory import Timeline
 
         return Timeline(self)
+
+
+def writable_folder(path: Path, action: str) -> Path:
+    """`path`, if there is a folder for it. Raises FileNotFoundError."""
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"lens.{action}: there is no folder {path.parent} for {path.name}")
+    return path
 
 
 class record:
@@ -211,6 +218,10 @@ def _leaves(node: Node) -> list[Tensor]:
 
 def tape_of(loss: Tensor, action: str) -> Tape:
     """The Tape on which `loss` was recorded. Raises RuntimeError if there is none."""
+    if not isinstance(loss, Tensor):
+        raise TypeError(
+            f"lens.{action}: expected the Tensor that backward() started from, or its tape, not {type(loss).__name__}"
+        )
     node = getattr(loss, "node", None)
     if node is None or node not in TAPES:
         raise RuntimeError(
