@@ -10,8 +10,19 @@ import numpy as np
 
 from ..device import library, xp
 from ..dtype import HALVES
+from ..many import Many
 from ..mode import no_grad
 from ..tensor import Tensor, written
+
+
+@Many
+def unscale(gradients: list[Any], inverse: Any) -> Any:
+    """Multiply gradients by an array without dimensions: whether one of them is inf or nan, in such an array too."""
+    found = xp(inverse).zeros((), bool)
+    for g in gradients:
+        g *= inverse
+        found = found | ~xp(g).isfinite(g).all()
+    return found
 
 
 class GradScaler:
@@ -93,21 +104,15 @@ class GradScaler:
         if optimizer in self._found:
             raise RuntimeError("GradScaler.unscale_: called twice since the last update(); once per step is enough")
         inverse = 1 / self._arrays()[0]
-        found = xp(inverse).zeros((), bool)
-        for group in optimizer.param_groups:
-            for p in group["params"]:
-                if p.grad is None:
-                    continue
-                g = p.grad.array
-                if g.dtype in HALVES:
-                    raise ValueError(
-                        f"GradScaler.unscale_: a gradient is {g.dtype}; parameters stay float32 under autocast, "
-                        "leave out model.half()"
-                    )
-                g *= inverse
-                written(p.grad)
-                found = found | ~xp(g).isfinite(g).all()
-        self._found[optimizer] = found
+        gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        for g in gradients:
+            if g.dtype in HALVES:
+                raise ValueError(
+                    f"GradScaler.unscale_: a gradient is {g.dtype}; parameters stay float32 under autocast, "
+                    "leave out model.half()"
+                )
+            written(g)
+        self._found[optimizer] = unscale([g.array for g in gradients], inverse)
 
     def step(self, optimizer: Any, *args: Any, **kwargs: Any) -> Any:
         """optimizer.step(*args), unless a gradient is inf or nan; unscales first, if that was not done."""
