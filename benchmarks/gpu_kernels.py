@@ -70,6 +70,9 @@ def _of_rows(make: Made, n: int, c: int, v: int) -> Iterator[Work]:
     yield Work("gelu", lambda: make.forward("gelu", wide, approximate="tanh"), 2 * wide.nbytes)
     yield Work("gelu backward", lambda: slope(wide, wide, "tanh"), 3 * wide.nbytes)
     yield Work("silu", lambda: make.forward("silu", wide), 2 * wide.nbytes)
+    slopes = OPS["swiglu"].kernels["cuda"].joint
+    yield Work("swiglu", lambda: make.forward("swiglu", wide, wide), 3 * wide.nbytes)
+    yield Work("swiglu backward", lambda: slopes(wide, wide, wide), 5 * wide.nbytes)
     yield Work("bias gradient", lambda: matrix.column_sum(wide), wide.nbytes)
     yield Work("dropout", lambda: make.forward("seeded_dropout", x, p=0.1, seed=3), 2 * x.nbytes)
     ids = make.xp.asarray(np.random.default_rng(0).integers(0, v, n))

@@ -391,7 +391,7 @@ def test_the_benchmark_runs_every_kernel(host, monkeypatch, dtype):
         work.run()
         assert (work.bytes > 0) != (work.flops > 0)
         done.append(work.name)
-    assert len(done) == len(set(done)) == 17
+    assert len(done) == len(set(done)) == 19
 
 
 @pytest.mark.skipif(tl.cuda.is_available(), reason="there is a GPU")
