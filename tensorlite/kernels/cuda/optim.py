@@ -47,7 +47,7 @@ def _addresses(arrays: Sequence[Any | None]) -> list[int]:
 def _tables(*lists: Sequence[Any | None]) -> tuple[Any, Any, Any, int]:
     """What a kernel is told of arrays, all on one device: a row of addresses per place in the lists; sizes and chunks
     as in `_layout`, of the first list; and the number of blocks. Copied there once, while they stay the same."""
-    first = lists[0]
+    first: Any = lists[0]
     library, device = xp(first[0]), getattr(first[0].device, "id", 0)
     rows = zip(*map(_addresses, lists), strict=True)
     table = _addresses_on(library, device, tuple([address for row in rows for address in row]))
