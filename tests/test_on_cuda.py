@@ -253,12 +253,28 @@ def test_a_loss_that_is_not_finite_is_noticed_before_anything_is_saved(tmp_path:
 # Looking at it ---------------------------------------------------------------------------------------------
 
 
-def test_profile_and_lens():
-    x = tl.tensor(X, device="cuda", requires_grad=True)
+def test_profile_and_lens(tmp_path: Path):
+    """Times are the GPU's, which works a microsecond for each byte it makes, and is waited for at the end alone."""
+    x = tl.tensor(X, device="cuda:1", requires_grad=True)
+    gpu.here.synchronisations.clear()
     with tl.profile(show=False) as p:
-        (x @ x.mT).exp().sum().backward()
-    assert p.rows["matmul"].calls == 1 and p.rows["matmul"].backward > 0
+        y = (x @ x.mT).exp().sum()
+        tl.tensor(X, device="cuda") * 2
+        y.backward()
+        assert waited() == []
+    assert waited() == ["deviceSynchronize"] * 2
+    assert p.rows["matmul"].calls == 1 and p.rows["matmul"].forward == pytest.approx(4 * 4 * 4e-6)
+    assert p.rows["matmul"].backward >= 2 * 4 * 6 * 4e-6
+    assert p.rows["exp"].forward == p.rows["exp"].backward == pytest.approx(4 * 4 * 4e-6)
+    assert p.rows["multiply"].forward == pytest.approx(4 * 6 * 4e-6)
+    begins = {name: start for name, part, _, start, _ in p.events if part == "forward"}
+    assert begins["exp"] - begins["matmul"] == pytest.approx(p.rows["matmul"].forward)
+    before = gpu.here.clock
+    with tl.profile(show=False) as p:  # of two ops, one inside the other, none counts twice
+        tl.grad(x.tanh().sum(), x, create_graph=True)
+    assert p.rows["multiply"].calls >= 2
+    assert 0 < sum(row.seconds for row in p.rows.values()) <= (gpu.here.clock - before) / 1e3 + 1e-9
     with lens.record() as tape:
-        loss = F.cross_entropy(x, tl.tensor([0, 1, 2, 3], device="cuda"))
+        loss = F.cross_entropy(x, tl.tensor([0, 1, 2, 3], device="cuda:1"))
         loss.backward()
     assert "cross_entropy" in str(tape) and "import numpy" in str(tape.as_numpy())
