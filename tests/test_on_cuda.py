@@ -17,8 +17,12 @@ from gpt.config import GPTConfig
 from gpt.generate import generate
 from gpt.model import GPT
 from tensorlite import late, lens, nn, random
+from tensorlite.amp.grad_scaler import unscale
 from tensorlite.check.on_device import compare
 from tensorlite.check.samples import SAMPLES
+from tensorlite.kernels.cuda import module, optim
+from tensorlite.nn.utils import norm_of, scale
+from tensorlite.optim import Adam
 from train import loop, pretrain
 from train.pretrain import Config
 
@@ -163,6 +167,42 @@ def test_optimizer(name: str):
     expected, _ = steps(make, "cpu", state)
     found, _ = steps(make, "cuda:1", state)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_all_parameters_at_once(monkeypatch: pytest.MonkeyPatch):
+    """What the kernels are launched with lies on the parameters' GPU, is sent there once, and nothing waits for it."""
+    launched: list[str] = []
+
+    def function(library: Any, family: str, name: str, *rest: Any) -> Any:
+        def run(grid: tuple[int, ...], block: tuple[int, ...], arguments: tuple[Any, ...], shared_mem: int) -> None:
+            launched.append(name)
+            assert gpu.here.current == 1 and grid[0] > 0
+            assert all(x.device.id == 1 for x in arguments if isinstance(x, library.ndarray))
+
+        return run
+
+    monkeypatch.setattr(module, "function", function)
+    monkeypatch.setattr(optim, "_addresses", lambda xs: [0 if x is None else id(x._host) for x in xs])
+    kernels = {norm_of: optim.norm, scale: optim.scale_all, unscale: optim.unscale_all, Adam.together: optim._move}
+    for many, kernel in kernels.items():
+        monkeypatch.setitem(many.kernels, "cuda", kernel)
+    weights = [nn.Parameter(tl.ones(n, 6, device="cuda:1")) for n in (4, 5, 700)]
+    groups = [{"params": weights[:2]}, {"params": weights[2:], "weight_decay": 0.1}]
+    optimizer, scaler = tl.optim.AdamW(groups), tl.amp.GradScaler("cuda:1")
+    for w in weights:
+        w.grad = tl.ones_like(w)
+    for step in range(3):
+        launched.clear()
+        gpu.here.synchronisations.clear()
+        gpu.here.uploads.clear()
+        scaler.unscale_(optimizer)
+        nn.utils.clip_grad_norm_(weights, 1.0)
+        scaler.step(optimizer)
+        assert waited() == ["Event.synchronize"] * (step > 0)  # for what was found in the step before
+        assert max(gpu.here.uploads, default=0) <= (0 if step else 8 * 6 * 3)
+        scaler.update()
+        assert launched == ["scale", "norm_parts", "norm_total", "scale", "adam", "adam"]
+    assert gpu.here.current == 0 and optimizer.state[weights[0]]["step"] == 3
 
 
 def test_checkpoint_draws_the_same_dropout_again():
