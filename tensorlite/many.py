@@ -7,6 +7,7 @@ list, in one launch.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from sys import modules
 from typing import Any
 
 from . import levels
@@ -40,6 +41,9 @@ def _where(thing: Any) -> Any:
 
 def by_device(tensors: Iterable[Any]) -> list[list[Any]]:
     """The Tensors of each device, in their order."""
+    tensors = list(tensors)
+    if "cupy" not in modules:  # all are on the CPU
+        return [tensors] if tensors else []
     found: dict[Any, list[Any]] = {}
     for x in tensors:
         found.setdefault(_where(x), []).append(x)
