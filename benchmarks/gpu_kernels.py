@@ -18,6 +18,7 @@ import tensorlite as tl
 from tensorlite import OPS
 from tensorlite.device import library
 from tensorlite.kernels.cuda import matrix, module, normalisation, optim
+from tensorlite.optim.adamw import Numbers
 
 
 class Work(NamedTuple):
@@ -69,6 +70,9 @@ def _of_rows(make: Made, n: int, c: int, v: int) -> Iterator[Work]:
     yield Work("gelu", lambda: make.forward("gelu", wide, approximate="tanh"), 2 * wide.nbytes)
     yield Work("gelu backward", lambda: slope(wide, wide, "tanh"), 3 * wide.nbytes)
     yield Work("silu", lambda: make.forward("silu", wide), 2 * wide.nbytes)
+    slopes = OPS["swiglu"].kernels["cuda"].joint
+    yield Work("swiglu", lambda: make.forward("swiglu", wide, wide), 3 * wide.nbytes)
+    yield Work("swiglu backward", lambda: slopes(wide, wide, wide), 5 * wide.nbytes)
     yield Work("bias gradient", lambda: matrix.column_sum(wide), wide.nbytes)
     yield Work("dropout", lambda: make.forward("seeded_dropout", x, p=0.1, seed=3), 2 * x.nbytes)
     ids = make.xp.asarray(np.random.default_rng(0).integers(0, v, n))
@@ -91,14 +95,15 @@ def _of_parameters(make: Made, c: int, v: int) -> Iterator[Work]:
     params, gradients = ([make(*shape) for shape in shapes] for _ in range(2))
     averages, squares, wide = ([make.xp.zeros(shape, np.float32) for shape in shapes] for _ in range(3))
     count, size = sum(p.size for p in params), make.dtype.itemsize
-    scale, originals = make.xp.ones(1, np.float32), wide if size == 2 else None
-    settings: dict[str, Any] = {"lr": 1e-4, "betas": (0.9, 0.95), "eps": 1e-8, "weight_decay": 0.1}
-    yield Work("norm of all gradients", lambda: optim.norm_and_scale(gradients, 1.0), count * size)
-    yield Work(
-        "adamw",
-        lambda: optim.adamw(params, gradients, averages, squares, originals, scale, step=2, **settings),
-        count * (24 + (2 * size if originals else size)),
-    )
+    nothing = [None] * len(params)
+    originals = wide if size == 2 else nothing
+    state = (averages, squares, nothing, originals, None)
+    numbers = Numbers(0.9, 0.95, eps=1e-8, step=1e-4, shrink=1 - 1e-5, decay=0.0, sign=1.0)
+    factor = make.xp.full((), 0.999, np.float32)
+    yield Work("norm of all gradients", lambda: optim.norm(gradients), count * size)
+    yield Work("scale of all gradients", lambda: optim.scale_all(gradients, factor), 2 * count * size)
+    moved = 24 + (3 * size if size == 2 else size)
+    yield Work("adamw", lambda: optim.adam(params, gradients, *state, numbers), count * moved)
 
 
 def _of_attention(make: Made, batch: int, t: int, heads: int, d: int) -> Iterator[Work]:

@@ -5,7 +5,8 @@
     p.write_trace("step.json")               # open it in chrome://tracing or https://ui.perfetto.dev
 
 It is a Hook, so only what runs as an op on Tensors is seen: not the optimizer, nor what lies between two ops; the line
-"outside of ops" is the difference to the clock on the wall.
+"outside of ops" is the difference to the clock on the wall. On a GPU an op's time is the GPU's, which is not waited for
+before the end (clock.py).
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
-from . import cuda
-from .device import device_of
+from .clock import Clock
+from .device import CPU, device, device_of
 from .machine import Ceilings, ceilings
 from .mode import Hook, hooked
 from .tensor import Tensor, array_of
@@ -91,7 +92,12 @@ class Row:
 @dataclass
 class _Call:
     name: str
-    start: float
+    part: str  # forward or backward
+    where: device
+    start: Any  # a moment of the clock
+    parent: _Call | None  # the op within which it ran
+    end: Any = None
+    thread: int = 0
     inside: float = 0.0  # seconds of the ops that ran within
 
 
@@ -115,7 +121,8 @@ class profile(Hook):
 
     def __post_init__(self) -> None:
         self._stack = _Stack()
-        self._on_gpu = False
+        self._clock = Clock()
+        self._calls: list[_Call] = []  # that have ended, and are not in the table yet
         self._kept: WeakValueDictionary[int, Any] = WeakValueDictionary()  # the arrays counted that still live
         self._flops: WeakKeyDictionary[Node, int] = WeakKeyDictionary()  # of the forward
 
@@ -126,23 +133,23 @@ class profile(Hook):
         return self
 
     def __exit__(self, *error: Any) -> None:
-        self._clock()
-        self.seconds += time.perf_counter() - self._start
         self._exit.close()
+        self._clock.wait()
+        self.seconds += time.perf_counter() - self._start
+        self._settle()
         if self.show and error[0] is None:
             print(self)
 
     # The hook ----------------------------------------------------------------------------------------
 
     def before_forward(self, op: Op, inputs: Sequence[Any], attributes: dict[str, Any]) -> None:
-        self._open(op.name)
+        self._open(op.name, "forward", *inputs)
 
     def after_forward(self, op: Op, inputs: Sequence[Any], attributes: dict[str, Any], output: Any) -> None:
         arrays = [array_of(x) for x in inputs]
         outputs = [y.array for y in (output if isinstance(output, tuple) else (output,))]
-        row, seconds = self._close("forward", outputs[0])
+        row = self._close()
         row.calls += 1
-        row.forward += seconds
         flops = PRODUCTS[op.name][0](*arrays, **attributes) if op.name in PRODUCTS else 0
         row.flops += flops
         if not op.view:
@@ -153,12 +160,11 @@ class profile(Hook):
             self._flops[node] = flops
 
     def before_backward(self, node: Node, gradient: Any) -> None:
-        self._open(node.op.name)
+        self._open(node.op.name, "backward", *(gradient if isinstance(gradient, tuple) else (gradient,)))
 
     def after_backward(self, node: Node, gradient: Any, contributions: Sequence[Any]) -> None:
         found = [array_of(c) for c in contributions if c is not None]
-        row, seconds = self._close("backward", found[0])
-        row.backward += seconds
+        row = self._close()
         if node.op.name in PRODUCTS:
             row.flops += self._flops.get(node, 0) * PRODUCTS[node.op.name][1](node.plan.wants)
         if not node.op.view:
@@ -166,24 +172,29 @@ class profile(Hook):
 
     # Bookkeeping -------------------------------------------------------------------------------------
 
-    def _clock(self) -> float:
-        if self._on_gpu:
-            cuda.synchronize()  # it works on while Python goes ahead
-        return time.perf_counter()
+    def _open(self, name: str, part: str, *inputs: Any) -> None:
+        arrays = [array_of(x) for x in inputs if hasattr(x, "dtype")]
+        where = device_of(arrays[0]) if arrays else CPU
+        calls = self._stack.calls
+        calls.append(_Call(name, part, where, self._clock.now(where), calls[-1] if calls else None))
 
-    def _open(self, name: str) -> None:
-        self._stack.calls.append(_Call(name, self._clock()))
-
-    def _close(self, part: str, result: Any) -> tuple[Row, float]:
-        """The row of the call that ends now, and its seconds without those of the calls inside it."""
-        self._on_gpu = self._on_gpu or device_of(result).type == "cuda"
-        end = self._clock()
+    def _close(self) -> Row:
+        """The row of the call that ends now."""
         call = self._stack.calls.pop()
-        seconds = end - call.start
-        if self._stack.calls:
-            self._stack.calls[-1].inside += seconds
-        self.events.append((call.name, part, threading.get_ident(), call.start - self._start, seconds))
-        return self.rows.setdefault(call.name, Row()), seconds - call.inside
+        call.end, call.thread = self._clock.now(call.where), threading.get_ident()
+        self._calls.append(call)
+        return self.rows.setdefault(call.name, Row())
+
+    def _settle(self) -> None:
+        """Take the calls' times into the table, each without those of the calls inside it, which ended before it."""
+        for call in self._calls:
+            seconds, row = self._clock.between(call.where, call.start, call.end), self.rows[call.name]
+            if call.parent is not None and call.parent.where == call.where:
+                call.parent.inside += seconds
+            setattr(row, call.part, getattr(row, call.part) + seconds - call.inside)
+            start = self._clock.seconds(call.where, call.start) - self._start
+            self.events.append((call.name, call.part, call.thread, start, seconds))
+        self._calls.clear()
 
     def _newly_kept(self, node: Node, inputs: Sequence[Any]) -> int:
         """Bytes that the node keeps alive. A parameter lives anyway, and an array that two nodes keep counts once."""
@@ -201,7 +212,7 @@ class profile(Hook):
 
     def table(self) -> str:
         """A line per op, the costliest first: calls, milliseconds, the speed and its share of the machine's ceiling."""
-        top = ceilings("cuda" if self._on_gpu else "cpu")
+        top = ceilings("cuda" if self._clock.first else "cpu")
         lines = [f"{'op':<22}{'calls':>7}{'forward':>12}{'backward':>12}{'':>7}{'speed':>16}{'of peak':>9}{'kept':>11}"]
         for name, row in sorted(self.rows.items(), key=lambda item: -item[1].seconds):
             lines.append(

@@ -11,7 +11,7 @@ from typing import Any
 
 from .device import xp
 from .ops.arithmetic import maximum, minimum, where
-from .ops.elementwise import erf, exp, log, sqrt, tanh
+from .ops.elementwise import erf, exp, log, sigmoid, sqrt, tanh
 from .ops.indexing import take_along_dim
 from .ops.matrix import matmul
 from .ops.reduction import amax, mean, sum
@@ -36,6 +36,11 @@ def log_softmax(x: Any, *, dim: int) -> Any:
     """log(softmax(x)) along dim."""
     shifted = x - array_of(amax(x, dim, True))
     return shifted - log(sum(exp(shifted), dim, True))
+
+
+def swiglu(gate: Any, up: Any) -> Any:
+    """gate sigmoid(gate) up, of arrays that broadcast. Shazeer, GLU variants improve Transformer, 2020."""
+    return gate * sigmoid(gate) * up
 
 
 def nll(logp: Any, target: Any, weight: Any) -> Any:

@@ -64,10 +64,11 @@ def _activations() -> list[Case]:
     for shape in [(1,), (4, 7), (3, 5, 64), (2049,)]:
         x = normal(*shape, size=3.0)
         cases += [Case("gelu", (x,), (0,), {"approximate": form}, form) for form in ("tanh", "none")]
-        cases.append(Case("silu", (x,), (0,)))
+        cases += [Case("silu", (x,), (0,)), Case("swiglu", (x, normal(*shape)), (0, 1))]
     edges = np.array([0.0, -0.0, 1e-4, -12.0, 50.0, -50.0, 3000.0, -3000.0])
     cases += [Case("gelu", (edges,), (0,), {"approximate": form}, f"{form}-edges") for form in ("tanh", "none")]
     cases.append(Case("silu", (edges,), (0,), note="edges"))
+    cases.append(Case("swiglu", (edges, normal(8)), (0, 1), note="edges"))
     for shape in [(1, 1), (3, 4, 33), (2, 4001)]:
         x = normal(*shape, size=2.0)
         cases += [Case(op, (x,), (0,), {"dim": -1}) for op in ("softmax", "log_softmax")]

@@ -64,6 +64,8 @@ def arrays(rng, n, c):
     yield activation.gelu_tanh, (new(n * c), new(n * c), None)
     yield activation.gelu_erf, (new(n * c), new(n * c), new(n * c))
     yield activation.silu, (new(n * c), new(n * c), new(n * c))
+    yield activation.swiglu, (new(n * c), new(n * c), new(n * c))
+    yield activation.swiglu_slopes, tuple(new(n * c) for _ in range(5))
     for block in (activation.softmax, activation.log_softmax):
         yield block, (new(n, c), new(n, c))
     for block in (activation.softmax_slope, activation.log_softmax_slope):

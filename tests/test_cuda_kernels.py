@@ -12,9 +12,12 @@ import tensorlite as tl
 from benchmarks import gpu_kernels
 from gpt.config import GPTConfig
 from gpt.model import GPT
+from tensorlite.amp.grad_scaler import unscale
 from tensorlite.check.samples import SAMPLES
 from tensorlite.device import move
 from tensorlite.kernels.cuda import module, normalisation, optim
+from tensorlite.nn.utils import norm_of, scale
+from tensorlite.optim import Adam
 
 HOST = pytest.mark.skipif(COMPILER is None, reason="no C++ compiler (g++)")
 GPU = [pytest.mark.gpu, pytest.mark.skipif(not tl.cuda.is_available(), reason="no GPU")]
@@ -143,20 +146,26 @@ def test_arguments_must_have_a_width():
 
 
 @pytest.fixture
-def addresses(where, built, monkeypatch):
-    """addresses(*lists of arrays): on the host, let the kernels find these through tables of addresses."""
-
-    def known(*lists):
-        if where == "cpu":
-            built.behind = [x for arrays in lists for x in arrays]
-
+def together(where, request, monkeypatch):
+    """What is done to all parameters at once is done by the kernels; on the host too, where they find arrays through
+    tables of addresses."""
     if where == "cpu":
-        monkeypatch.setattr(optim, "_addresses", lambda xs: [0 if x is None else x.ctypes.data for x in xs])
-    yield known
-    built.behind = []
+        built = request.getfixturevalue("built")
+
+        def addresses(arrays):
+            built.behind += [x for x in arrays if x is not None and all(x is not each for each in built.behind)]
+            return [0 if x is None else x.ctypes.data for x in arrays]
+
+        monkeypatch.setattr(optim, "_addresses", addresses)
+        for many in (norm_of, scale, unscale, Adam.together):
+            monkeypatch.setitem(many.kernels, "cpu", many.kernels["cuda"])
+        yield
+        built.behind = []
+    else:
+        yield
 
 
-SIZES = [(3,), (17, 5), (1,), (40000,), (130, 128)]  # of several chunks, and less than one
+SIZES = [(3,), (17, 5), (), (40000,), (130, 128)]  # of several chunks, and less than one
 
 
 def parameters(seed: int, dtype: str, size: float = 1.0) -> list[np.ndarray]:
@@ -164,40 +173,140 @@ def parameters(seed: int, dtype: str, size: float = 1.0) -> list[np.ndarray]:
     return [np.asarray(generator.standard_normal(shape) * size).astype(DTYPES[dtype]) for shape in SIZES]
 
 
-def test_norm_and_what_clipping_multiplies_by(where, dtype, addresses):
-    gradients = [move(g, where) for g in parameters(1, dtype, 0.05)]
-    addresses(gradients)
-    exact = np.sqrt(sum((np.asarray(move(g, "cpu")).astype(np.float64) ** 2).sum() for g in gradients))
-    for most, scale in ((1.0, 1 / exact), (1e9, 1.0)):
-        norm, factor = move(optim.norm_and_scale(gradients, most), "cpu")
-        np.testing.assert_allclose((norm, factor), (exact, scale), rtol=2e-6)
+def back(x) -> np.ndarray:
+    return np.asarray(move(x, "cpu"))
+
+
+@pytest.mark.usefixtures("together")
+def test_norm_of_all_gradients(where, dtype):
+    gradients = [move(g, where) for g in [*parameters(1, dtype, 0.05), *parameters(2, "float32", 0.05)]]
+    gradients.append(move(np.zeros((3, 0), np.float32), where))
+    exact = np.sqrt(sum((back(g).astype(np.float64) ** 2).sum() for g in gradients))
+    found = tl.nn.utils.get_total_norm([tl.tensor(g, device=where) for g in gradients])
+    assert found.shape == () and found.item() == pytest.approx(exact, rel=2e-6)
     gradients[1][2, 3] = np.nan
-    assert np.isnan(move(optim.norm_and_scale(gradients, 1.0), "cpu")).all()
+    assert np.isnan(back(optim.norm(gradients[:-1])))
 
 
-def test_adamw_is_the_optimiser(where, dtype, addresses):
-    """Three steps, clipped, beside tensorlite.optim's in float64."""
-    settings = {"lr": 3e-3, "betas": (0.9, 0.95), "eps": 1e-8, "weight_decay": 0.1}
-    params = [move(p, where) for p in parameters(2, dtype)]
-    wide = [np.asarray(move(p, "cpu")).astype(np.float32) for p in params]
-    half = dtype != "float32"
-    originals = [move(p, where) for p in wide] if half else None
-    averages, squares = ([move(np.zeros(s, np.float32), where) for s in SIZES] for _ in range(2))
-    leaves = [tl.tensor(p.astype(np.float64), requires_grad=True) for p in wide]
-    exact = tl.optim.AdamW(leaves, **settings)
-    scale = move(np.array([0.5], np.float32), where)
-    for step in (1, 2, 3):
-        gradients = [move(g, where) for g in parameters(step + 5, dtype)]
-        addresses(params, gradients, averages, squares, originals or [])
-        optim.adamw(params, gradients, averages, squares, originals, scale, step=step, **settings)
-        for leaf, g in zip(leaves, gradients):
-            leaf.grad = tl.tensor(0.5 * np.asarray(move(g, "cpu")).astype(np.float64))
-        exact.step()
-    for mine, leaf in zip(originals or params, leaves):
-        np.testing.assert_allclose(move(mine, "cpu"), leaf.detach().numpy(), rtol=0, atol=2e-6)
-    if half:  # the weights are their originals, rounded
-        for p, original in zip(params, originals):
-            assert (move(p, "cpu") == np.asarray(move(original, "cpu")).astype(DTYPES[dtype])).all()
+@pytest.mark.usefixtures("together")
+def test_scale_of_all_gradients(where, dtype):
+    before = parameters(1, dtype)
+    for factor in (1.0, 0.3):
+        gradients, found = [move(g.copy(), where) for g in before], move(np.zeros((), bool), where)
+        optim.scale_all(gradients, move(np.array(factor, np.float32), where), found)
+        for g, old in zip(gradients, before):
+            assert (back(g) == (old.astype(np.float32) * np.float32(factor)).astype(old.dtype)).all()
+        assert not back(found)
+    for bad in (np.inf, np.nan):
+        gradients = [move(g.copy(), where) for g in before]
+        gradients[3][39_999] = bad
+        assert back(optim.unscale_all(gradients, move(np.array(1, np.float32), where)))
+
+
+ADAMS = {
+    "AdamW": lambda ps: tl.optim.AdamW(ps, lr=3e-3, betas=(0.9, 0.95), weight_decay=0.1),
+    "Adam, L2": lambda ps: tl.optim.Adam(ps, lr=3e-3, weight_decay=0.1),
+    "AdamW, amsgrad, maximize": lambda ps: tl.optim.AdamW(ps, lr=3e-3, amsgrad=True, maximize=True, eps=1e-6),
+}
+
+
+def moved(make, leaves, gradient_dtype: str, where: str):
+    """Four steps. One parameter has no gradient in the second, one is written before the third, the fourth is not
+    finite."""
+    optimizer = make(leaves)
+    for step in range(4):
+        for i, (leaf, g) in enumerate(zip(leaves, parameters(step + 5, gradient_dtype))):
+            leaf.grad = None if (i, step) == (1, 1) else tl.tensor(g.astype(leaf.dtype), device=where)
+        if step == 2:
+            with tl.no_grad():
+                leaves[3][7:100] = 1.5
+        if step == 3:
+            optimizer.found_inf = move(np.array(True), where)
+        optimizer.step()
+    return optimizer
+
+
+@pytest.mark.usefixtures("together")
+@pytest.mark.parametrize("name", ADAMS)
+def test_adam_is_the_optimiser(where, dtype, name):
+    """Parameters, averages and steps as by the plain level on the CPU, of float32 parameters in float64."""
+    given, half = parameters(2, dtype), dtype != "float32"
+    exact = [tl.tensor(p if half else p.astype(np.float64), requires_grad=True) for p in given]
+    with tl.using("plain"):
+        expected = moved(ADAMS[name], exact, dtype, "cpu")
+    leaves = [tl.tensor(p, requires_grad=True, device=where) for p in given]
+    versions = [p._version for p in leaves]
+    found = moved(ADAMS[name], leaves, dtype, where)
+    assert all(p._version > before for p, before in zip(leaves, versions))
+    for mine, right_one in zip(leaves, exact):
+        ours, state = found.state[mine], expected.state[right_one]
+        assert ours["step"] == state["step"] and set(ours) == set(state)
+        for key, x in state.items():
+            if key != "step":
+                np.testing.assert_allclose(ours[key].cpu().numpy(), x.numpy(), rtol=2e-6, atol=2e-6, err_msg=key)
+        if half:  # the weights are their originals, rounded
+            assert (back(mine.array) == ours["master"].cpu().numpy().astype(DTYPES[dtype])).all()
+        else:
+            np.testing.assert_allclose(back(mine.array), right_one.detach().numpy(), rtol=2e-6, atol=2e-6)
+
+
+@HOST
+@pytest.mark.usefixtures("together")
+def test_adam_launches_once_for_what_is_alike(host, monkeypatch):
+    """Twice here: one parameter has not made as many steps. What is in another order, or float64, goes one by one."""
+    made, launch = [], optim.launch
+    monkeypatch.setattr(optim, "launch", lambda *args: (made.append(args[1]), launch(*args)))
+    leaves = [tl.ones(5, 3, requires_grad=True) for _ in range(4)]
+    leaves += [tl.tensor(np.ones((5, 3)), requires_grad=True), tl.from_numpy(np.ones((3, 5), np.float32).T)]
+    optimizer = tl.optim.AdamW(leaves)
+    for have in (3, 6):
+        for leaf in leaves[:have]:
+            leaf.grad = tl.ones(5, 3, dtype=leaf.dtype)
+        optimizer.step()
+    assert made == ["adam", "adam", "adam"]
+    assert len({p.detach().numpy().astype(np.float32).tobytes() for p in leaves[3:]}) == 1
+    with tl.using("plain"):
+        optimizer.step()
+    assert len(made) == 3
+
+
+@HOST
+@pytest.mark.usefixtures("together", "host")
+def test_an_optimiser_derived_from_adam_keeps_its_own_update():
+    class Still(tl.optim.AdamW):
+        def update(self, p, g, group, state):
+            p += 1
+
+    w = tl.zeros(3, requires_grad=True)
+    w.grad = tl.ones(3)
+    Still([w]).step()
+    assert w.tolist() == [1, 1, 1]
+
+
+@pytest.mark.usefixtures("together")
+def test_a_step_of_mixed_precision(where, monkeypatch):
+    """Scaler, clipping and AdamW by the kernels are what they are without; also where a step does not count."""
+
+    def trained():
+        w = tl.tensor(np.linspace(-1, 1, 70, dtype=np.float32).reshape(7, 10), requires_grad=True, device=where)
+        optimizer, scaler = tl.optim.AdamW([w], lr=0.1), tl.amp.GradScaler(where, init_scale=64.0)
+        scaler._late = True  # as on a GPU
+        for step in range(4):
+            scaler.scale((w**2).sum() * (np.inf if step == 1 else 1.0)).backward()
+            scaler.unscale_(optimizer)
+            norm = tl.nn.utils.clip_grad_norm_([w], 0.7)
+            scaler.step(optimizer)
+            scaler.update()
+            optimizer.zero_grad()
+        return [back(w.array), norm.item(), scaler.get_scale()]
+
+    with tl.using("plain"):
+        expected = trained()
+    made, launch = [], optim.launch
+    monkeypatch.setattr(optim, "launch", lambda *args: (made.append(args[1]), launch(*args)))
+    for mine, right_one in zip(trained(), expected):
+        np.testing.assert_allclose(mine, right_one, rtol=2e-6, atol=1e-7)
+    assert made[:5] == ["scale", "norm_parts", "norm_total", "scale", "adam"]
 
 
 def test_every_kernel_has_run(host, request):
@@ -282,7 +391,7 @@ def test_the_benchmark_runs_every_kernel(host, monkeypatch, dtype):
         work.run()
         assert (work.bytes > 0) != (work.flops > 0)
         done.append(work.name)
-    assert len(done) == len(set(done)) == 16
+    assert len(done) == len(set(done)) == 19
 
 
 @pytest.mark.skipif(tl.cuda.is_available(), reason="there is a GPU")

@@ -76,6 +76,8 @@ MISTAKES: dict[str, tuple] = {  # what is done, the error, and pieces of its tex
     "attention mask": (lambda: attend(IDS), TypeError, "attn_mask must be boolean or float32, not int64"),
     # options
     "reduction": (lambda: F.cross_entropy(X, IDS, reduction="avg"), ValueError, "'mean', 'sum' or 'none', not 'avg'"),
+    "swiglu": (lambda: F.swiglu(1.0, X), TypeError, "swiglu: gate is a Tensor, not float"),
+    "swiglu of shapes": (lambda: F.swiglu(X, X.T), RuntimeError, "gate (2, 3) float32, up (3, 2) float32"),
     "gelu": (lambda: F.gelu(X, "fast"), ValueError, "gelu: approximate is 'none' or 'tanh', not 'fast'"),
     "dropout": (lambda: F.dropout(X, 1.5), ValueError, "dropout: p is a probability, and 1.5"),
     "multinomial": (lambda: tl.multinomial(X, 1), ValueError, "multinomial: each row must hold finite weights"),

@@ -17,8 +17,12 @@ from gpt.config import GPTConfig
 from gpt.generate import generate
 from gpt.model import GPT
 from tensorlite import late, lens, nn, random
+from tensorlite.amp.grad_scaler import unscale
 from tensorlite.check.on_device import compare
 from tensorlite.check.samples import SAMPLES
+from tensorlite.kernels.cuda import module, optim
+from tensorlite.nn.utils import norm_of, scale
+from tensorlite.optim import Adam
 from train import loop, pretrain
 from train.pretrain import Config
 
@@ -165,6 +169,42 @@ def test_optimizer(name: str):
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
+def test_all_parameters_at_once(monkeypatch: pytest.MonkeyPatch):
+    """What the kernels are launched with lies on the parameters' GPU, is sent there once, and nothing waits for it."""
+    launched: list[str] = []
+
+    def function(library: Any, family: str, name: str, *rest: Any) -> Any:
+        def run(grid: tuple[int, ...], block: tuple[int, ...], arguments: tuple[Any, ...], shared_mem: int) -> None:
+            launched.append(name)
+            assert gpu.here.current == 1 and grid[0] > 0
+            assert all(x.device.id == 1 for x in arguments if isinstance(x, library.ndarray))
+
+        return run
+
+    monkeypatch.setattr(module, "function", function)
+    monkeypatch.setattr(optim, "_addresses", lambda xs: [0 if x is None else id(x._host) for x in xs])
+    kernels = {norm_of: optim.norm, scale: optim.scale_all, unscale: optim.unscale_all, Adam.together: optim._move}
+    for many, kernel in kernels.items():
+        monkeypatch.setitem(many.kernels, "cuda", kernel)
+    weights = [nn.Parameter(tl.ones(n, 6, device="cuda:1")) for n in (4, 5, 700)]
+    groups = [{"params": weights[:2]}, {"params": weights[2:], "weight_decay": 0.1}]
+    optimizer, scaler = tl.optim.AdamW(groups), tl.amp.GradScaler("cuda:1")
+    for w in weights:
+        w.grad = tl.ones_like(w)
+    for step in range(3):
+        launched.clear()
+        gpu.here.synchronisations.clear()
+        gpu.here.uploads.clear()
+        scaler.unscale_(optimizer)
+        nn.utils.clip_grad_norm_(weights, 1.0)
+        scaler.step(optimizer)
+        assert waited() == ["Event.synchronize"] * (step > 0)  # for what was found in the step before
+        assert max(gpu.here.uploads, default=0) <= (0 if step else 8 * 6 * 3)
+        scaler.update()
+        assert launched == ["scale", "norm_parts", "norm_total", "scale", "adam", "adam"]
+    assert gpu.here.current == 0 and optimizer.state[weights[0]]["step"] == 3
+
+
 def test_checkpoint_draws_the_same_dropout_again():
     x = tl.ones(64, device="cuda", requires_grad=True)
     y = tl.utils.checkpoint.checkpoint(lambda x: F.dropout(x, 0.5) * x, x, use_reentrant=False)
@@ -253,12 +293,28 @@ def test_a_loss_that_is_not_finite_is_noticed_before_anything_is_saved(tmp_path:
 # Looking at it ---------------------------------------------------------------------------------------------
 
 
-def test_profile_and_lens():
-    x = tl.tensor(X, device="cuda", requires_grad=True)
+def test_profile_and_lens(tmp_path: Path):
+    """Times are the GPU's, which works a microsecond for each byte it makes, and is waited for at the end alone."""
+    x = tl.tensor(X, device="cuda:1", requires_grad=True)
+    gpu.here.synchronisations.clear()
     with tl.profile(show=False) as p:
-        (x @ x.mT).exp().sum().backward()
-    assert p.rows["matmul"].calls == 1 and p.rows["matmul"].backward > 0
+        y = (x @ x.mT).exp().sum()
+        tl.tensor(X, device="cuda") * 2
+        y.backward()
+        assert waited() == []
+    assert waited() == ["deviceSynchronize"] * 2
+    assert p.rows["matmul"].calls == 1 and p.rows["matmul"].forward == pytest.approx(4 * 4 * 4e-6)
+    assert p.rows["matmul"].backward >= 2 * 4 * 6 * 4e-6
+    assert p.rows["exp"].forward == p.rows["exp"].backward == pytest.approx(4 * 4 * 4e-6)
+    assert p.rows["multiply"].forward == pytest.approx(4 * 6 * 4e-6)
+    begins = {name: start for name, part, _, start, _ in p.events if part == "forward"}
+    assert begins["exp"] - begins["matmul"] == pytest.approx(p.rows["matmul"].forward)
+    before = gpu.here.clock
+    with tl.profile(show=False) as p:  # of two ops, one inside the other, none counts twice
+        tl.grad(x.tanh().sum(), x, create_graph=True)
+    assert p.rows["multiply"].calls >= 2
+    assert 0 < sum(row.seconds for row in p.rows.values()) <= (gpu.here.clock - before) / 1e3 + 1e-9
     with lens.record() as tape:
-        loss = F.cross_entropy(x, tl.tensor([0, 1, 2, 3], device="cuda"))
+        loss = F.cross_entropy(x, tl.tensor([0, 1, 2, 3], device="cuda:1"))
         loss.backward()
     assert "cross_entropy" in str(tape) and "import numpy" in str(tape.as_numpy())

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from ..device import library, xp
+from ..device import follow, on, wandering, xp
 from ..dtype import HALVES
+from ..many import Many
 from ..mode import no_grad
 from ..tensor import Tensor, written
+
+
+@Many
+def unscale(gradients: list[Any], inverse: Any) -> Any:
+    """Multiply gradients by an array without dimensions: whether one of them is inf or nan, in such an array too."""
+    found = xp(inverse).zeros((), bool)
+    for g in gradients:
+        g *= inverse
+        found = found | ~xp(g).isfinite(g).all()
+    return found
 
 
 class GradScaler:
@@ -67,9 +79,16 @@ class GradScaler:
     # Before the first use they are numbers, so that a scaler for a GPU can be made, saved and loaded without one.
     def _arrays(self) -> tuple[Any, Any]:
         if self._numbers is None:
-            where = library(self._device)
-            self._numbers = where.asarray(self._start[0], np.float32), where.asarray(self._start[1], np.int32)
+            with on(self._device) as where:
+                self._numbers = where.asarray(self._start[0], np.float32), where.asarray(self._start[1], np.int32)
         return self._numbers
+
+    @contextmanager
+    def _there(self) -> Iterator[None]:
+        """With the GPU of the scale as the current one."""
+        with wandering():
+            follow(self._arrays()[0])
+            yield
 
     def scale(self, outputs: Any) -> Any:
         """A Tensor, or each of several, times the scale."""
@@ -92,22 +111,16 @@ class GradScaler:
             return
         if optimizer in self._found:
             raise RuntimeError("GradScaler.unscale_: called twice since the last update(); once per step is enough")
-        inverse = 1 / self._arrays()[0]
-        found = xp(inverse).zeros((), bool)
-        for group in optimizer.param_groups:
-            for p in group["params"]:
-                if p.grad is None:
-                    continue
-                g = p.grad.array
-                if g.dtype in HALVES:
-                    raise ValueError(
-                        f"GradScaler.unscale_: a gradient is {g.dtype}; parameters stay float32 under autocast, "
-                        "leave out model.half()"
-                    )
-                g *= inverse
-                written(p.grad)
-                found = found | ~xp(g).isfinite(g).all()
-        self._found[optimizer] = found
+        gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        for g in gradients:
+            if g.dtype in HALVES:
+                raise ValueError(
+                    f"GradScaler.unscale_: a gradient is {g.dtype}; parameters stay float32 under autocast, "
+                    "leave out model.half()"
+                )
+            written(g)
+        with self._there():
+            self._found[optimizer] = unscale([g.array for g in gradients], 1 / self._arrays()[0])
 
     def step(self, optimizer: Any, *args: Any, **kwargs: Any) -> Any:
         """optimizer.step(*args), unless a gradient is inf or nan; unscales first, if that was not done."""
@@ -131,7 +144,8 @@ class GradScaler:
             for state in optimizer.state.values():
                 if "step" in state:
                     state["step"] -= 1
-        self._before[optimizer] = Late(found)
+        with self._there():
+            self._before[optimizer] = Late(found)
         optimizer.found_inf = found
         try:
             return optimizer.step()
@@ -142,26 +156,29 @@ class GradScaler:
         """Set the scale for the next step: `new_scale`, or what the steps since the last update() say."""
         if not self._enabled:
             return
+        with self._there():
+            self._numbers = self._next(new_scale)
+        self._found.clear()
+        self._stepped.clear()
+
+    def _next(self, new_scale: float | Tensor | None) -> tuple[Any, Any]:
         scale, tracker = self._arrays()
         library = xp(scale)
         if new_scale is not None:
             value = new_scale.item() if isinstance(new_scale, Tensor) else new_scale
-            self._numbers = library.asarray(value, np.float32), tracker
-        else:
-            if not self._found:
-                raise RuntimeError("GradScaler.update: nothing was unscaled; call step(optimizer) before")
-            found = library.asarray(False)
-            for each in self._found.values():
-                found = found | each
-            grows = ~found & (tracker + 1 >= self._growth_interval)
-            grown = scale * np.float32(self._growth_factor)
-            grown = library.where(library.isfinite(grown), grown, scale)
-            smaller = scale * np.float32(self._backoff_factor)
-            scale = library.where(found, smaller, library.where(grows, grown, scale))
-            tracker = library.where(found | grows, 0, tracker + 1)
-            self._numbers = scale.astype(np.float32), tracker.astype(np.int32)
-        self._found.clear()
-        self._stepped.clear()
+            return library.asarray(value, np.float32), tracker
+        if not self._found:
+            raise RuntimeError("GradScaler.update: nothing was unscaled; call step(optimizer) before")
+        found = library.asarray(False)
+        for each in self._found.values():
+            found = found | each
+        grows = ~found & (tracker + 1 >= self._growth_interval)
+        grown = scale * np.float32(self._growth_factor)
+        grown = library.where(library.isfinite(grown), grown, scale)
+        smaller = scale * np.float32(self._backoff_factor)
+        scale = library.where(found, smaller, library.where(grows, grown, scale))
+        tracker = library.where(found | grows, 0, tracker + 1)
+        return scale.astype(np.float32), tracker.astype(np.int32)
 
     def get_scale(self) -> float:
         """The scale, for which a GPU is waited for."""

@@ -11,6 +11,7 @@ from ..ops.activation import (
     silu,
     softmax,
     softplus,
+    swiglu,
 )
 from ..ops.attention import scaled_dot_product_attention
 from ..ops.elementwise import sigmoid, tanh

@@ -38,6 +38,10 @@ _elu           = Analytic("elu",         lambda x, *, alpha: where(x > 0, x, alp
                                          dx=lambda g, x, alpha: g * where(x > 0, 1.0, alpha * exp(where(x > 0, 0.0, x))))
 _silu          = Analytic("silu",        lambda x: x * _sigmoid(x),
                                          dx=lambda g, x: g * _silu_slope(x))
+_swiglu        = Analytic("swiglu",      lambda gate, up: gate * _sigmoid(gate) * up,
+                                         dgate=lambda g, gate, up: g * up * _silu_slope(gate),
+                                         dup=lambda g, gate: g * (gate * sigmoid(gate)),
+                                         reference=reference.swiglu)
 _logsigmoid    = Analytic("logsigmoid",  lambda x: _log_of_sigmoid(x),
                                          dx=lambda g, x: g * sigmoid(-x))
 _dropout       = Op("dropout",           lambda x, mask, *, p: x * mask * (1 / (1 - p)),
@@ -178,6 +182,19 @@ def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
 def silu(input: Tensor, inplace: bool = False) -> Tensor:
     """x sigmoid(x), also called swish. Elfwing, Uchibe, Doya, 2017."""
     return _into(input, _silu(input), inplace)
+
+
+def swiglu(gate: Tensor, up: Tensor) -> Tensor:
+    """silu(gate) * up, element by element: between the two products and the third of a feed-forward layer as LLaMA's,
+
+        down(swiglu(gate(x), up(x)))
+
+    PyTorch has no function for it. For the backward it keeps its two inputs and nothing else. Shazeer, GLU variants
+    improve Transformer, 2020.
+    """
+    if not isinstance(gate, Tensor):
+        raise TypeError(f"swiglu: gate is a Tensor, not {type(gate).__name__}")
+    return _swiglu(gate, up)
 
 
 def gelu(input: Tensor, approximate: str = "none") -> Tensor:

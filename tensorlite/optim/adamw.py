@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 
 from ..block import Block
 from ..device import xp
+from ..many import Many
 from ..tensor import Tensor
-from .optimizer import Optimizer, in_blocks, not_differentiable, scratch
+from .optimizer import Optimizer, in_blocks, not_differentiable, one_by_one, scratch
 
 _NAMES = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
 
@@ -29,6 +30,8 @@ class Adam(Optimizer):
 
     Kingma, Ba, Adam, 2015; Reddi et al., On the convergence of Adam and beyond, 2018.
     """
+
+    together = Many(one_by_one)
 
     def __init__(
         self,
@@ -55,30 +58,35 @@ class Adam(Optimizer):
         self._check_betas(group)
 
     def update(self, p: Any, g: Any, group: dict[str, Any], state: dict[str, Any]) -> None:
-        names = _NAMES[: 3 if group["amsgrad"] else 2]
-        for name in names:
-            if name not in state:
-                state[name] = Tensor._of(xp(p).zeros_like(p))
-        state["step"] = t = int(state.get("step", 0)) + 1
-        beta1, beta2 = group["betas"]
-        lr, decay, decoupled = float(group["lr"]), float(group["weight_decay"]), group["decoupled_weight_decay"]
-        # m̂ / (sqrt(v̂) + eps) = m / (sqrt(v) + eps root) · root / (1 - β₁ᵗ), which is a pass less
-        root = math.sqrt(1 - beta2**t)
-        numbers = Numbers(
-            float(beta1),
-            float(beta2),
-            eps=group["eps"] * root,
-            step=lr * root / (1 - beta1**t),
-            shrink=1 - lr * decay if decoupled else 1.0,
-            decay=0.0 if decoupled else decay,
-            sign=-1.0 if group["maximize"] else 1.0,
-        )
-        averages = [state[name].array for name in names]
+        averages, numbers = begin(p, group, state)
 
         def change(p: Any, g: Any, m: Any, v: Any, largest: Any = None) -> None:
             adam_step(p, g, m, v, largest, *numbers)
 
         in_blocks(change, p, g, *averages, one_pass=adam_step.compiled(p.dtype))
+
+
+def begin(p: Any, group: dict[str, Any], state: dict[str, Any]) -> tuple[list[Any], Numbers]:
+    """Count a step of the array p: its averages, of which there are three with amsgrad, and the step's numbers."""
+    names = _NAMES[: 3 if group["amsgrad"] else 2]
+    for name in names:
+        if name not in state:
+            state[name] = Tensor._of(xp(p).zeros_like(p))
+    state["step"] = t = int(state.get("step", 0)) + 1
+    beta1, beta2 = group["betas"]
+    lr, decay, decoupled = float(group["lr"]), float(group["weight_decay"]), group["decoupled_weight_decay"]
+    # m̂ / (sqrt(v̂) + eps) = m / (sqrt(v) + eps root) · root / (1 - β₁ᵗ), which is a pass less
+    root = math.sqrt(1 - beta2**t)
+    numbers = Numbers(
+        float(beta1),
+        float(beta2),
+        eps=group["eps"] * root,
+        step=lr * root / (1 - beta1**t),
+        shrink=1 - lr * decay if decoupled else 1.0,
+        decay=0.0 if decoupled else decay,
+        sign=-1.0 if group["maximize"] else 1.0,
+    )
+    return [state[name].array for name in names], numbers
 
 
 class Numbers(NamedTuple):

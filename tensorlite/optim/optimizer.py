@@ -7,16 +7,24 @@ import copy
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from ..device import follow, wandering, xp
 from ..dtype import HALVES
+from ..many import by_device
 from ..mode import enable_grad, no_grad
 from ..nn.utils import BLOCK, clear_gradients
 from ..parallel import rows
 from ..tensor import Tensor, written
+
+
+def one_by_one(params: Iterable[Tensor], optimizer: Optimizer, group: dict[str, Any]) -> None:
+    """Move parameters of a group, which lie on one device and have gradients."""
+    for p in params:
+        optimizer._move(p, group)
+        written(p)
 
 
 class Optimizer:
@@ -32,6 +40,7 @@ class Optimizer:
     """
 
     found_inf: Any = None
+    together: ClassVar[Callable[..., None]] = staticmethod(one_by_one)  # or a Many, for which there may be a kernel
 
     def __init__(self, params: Iterable[Any], defaults: dict[str, Any]):
         if isinstance(params, Tensor):
@@ -99,11 +108,9 @@ class Optimizer:
                 loss = closure()
         with wandering():
             for group in self.param_groups:
-                for p in group["params"]:
-                    if p.grad is not None:
-                        follow(p.array)
-                        self._move(p, group)
-                        written(p)
+                for params in by_device(p for p in group["params"] if p.grad is not None):
+                    follow(params[0].array)
+                    self.together(params, self, group)
         return loss
 
     def _move(self, p: Tensor, group: dict[str, Any]) -> None:
@@ -114,7 +121,8 @@ class Optimizer:
         if p.dtype not in HALVES:
             update(p.array, g, group, state)
             return
-        master = state.pop("master") if "master" in state else Tensor._of(p.array.astype(np.float32))
+        master = master_of(p, state)
+        state.pop("master", None)
         # Where somebody has written the parameter since, its own numbers count.
         written_since = master.array.astype(p.dtype) != p.array
         master.array[...] = xp(g).where(written_since, p.array.astype(np.float32), master.array)
@@ -167,6 +175,11 @@ class Optimizer:
         groups = [", ".join(f"{k}={v}" for k, v in g.items() if k != "params") for g in self.param_groups]
         counts = [f"{len(g['params'])} parameters" for g in self.param_groups]
         return f"{type(self).__name__}({'; '.join(f'{n}: {g}' for n, g in zip(counts, groups))})"
+
+
+def master_of(p: Tensor, state: Mapping[str, Any]) -> Tensor:
+    """The float32 copy of a parameter of two bytes a number, which a first step makes."""
+    return state["master"] if "master" in state else Tensor._of(p.array.astype(np.float32))
 
 
 def not_differentiable(optimizer: Optimizer, differentiable: bool) -> None:

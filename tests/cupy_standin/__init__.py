@@ -21,7 +21,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
 
+from tensorlite.amp.grad_scaler import unscale
+from tensorlite.nn.utils import norm_of, scale
 from tensorlite.op import OPS
+from tensorlite.optim import Adam
 
 from . import gpu
 from .library import CuPy
@@ -34,7 +37,8 @@ def installed(devices: int = 1, memory: int = 1 << 40) -> Iterator[ModuleType]:
     for name in before:
         del sys.modules[name]
     # It has no compiler: the kernels in CUDA, which tests/cuda_on_host runs, are put aside, and plain formulas remain.
-    kernels = {op: op.kernels.pop("cuda") for op in OPS.values() if "cuda" in op.kernels}
+    manys = [norm_of, scale, unscale, Adam.together]
+    kernels = {op: op.kernels.pop("cuda") for op in [*OPS.values(), *manys] if "cuda" in op.kernels}
     with gpu.machine(devices, memory):
         cupy = CuPy()
         sys.modules["cupy"] = cupy

@@ -197,6 +197,7 @@ def owned(host: Any, device: int | None = None) -> ndarray:
     gpu.allocate(host.nbytes)
     out = ndarray.__new__(ndarray)
     out._host, out._on, out.base = host, gpu.here.current, None
+    gpu.works(host.nbytes)
     return out
 
 

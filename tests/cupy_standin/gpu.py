@@ -26,6 +26,7 @@ class Machine:
     used: list[int] = field(default_factory=list)
     synchronisations: list[str] = field(default_factory=list)
     uploads: list[int] = field(default_factory=list)
+    clock: float = 0.0  # milliseconds: the time of all devices' work so far
 
     def __post_init__(self) -> None:
         self.used = [0] * self.devices
@@ -103,19 +104,37 @@ class Device:
         return f"<CUDA Device {self.id}>"
 
 
+def works(nbytes: int) -> None:
+    """The devices' clock goes on by a microsecond for each byte of an array that is made."""
+    here.clock += nbytes / 1e3
+
+
 class Event:
-    """cupy.cuda.Event: everything is done at once, so it has always happened."""
+    """cupy.cuda.Event: everything is done at once, so it has always happened; but when, may be asked only after a
+    wait."""
 
     done = True
 
-    def __init__(self, *flags: bool, **named: bool):
-        pass
+    def __init__(self, block: bool = False, disable_timing: bool = False, interprocess: bool = False):
+        self.device, self.timed = here.current, not disable_timing
+        self.time = self.waited = -1.0
 
     def record(self, stream: Any = None) -> None:
-        pass
+        if self.device != here.current:
+            raise RuntimeError("cudaErrorInvalidResourceHandle: invalid resource handle")
+        self.time, self.waited = here.clock, len(here.synchronisations)
 
     def synchronize(self) -> None:
         waits("Event.synchronize")
+
+
+def get_elapsed_time(start_event: Event, end_event: Event) -> float:
+    """Milliseconds from one event to another."""
+    if start_event.device != end_event.device or not (start_event.timed and end_event.timed):
+        raise RuntimeError("cudaErrorInvalidResourceHandle: invalid resource handle")
+    if min(start_event.time, end_event.time) < 0 or end_event.waited == len(here.synchronisations):
+        raise RuntimeError("cudaErrorNotReady: device not ready")
+    return end_event.time - start_event.time
 
 
 class Stream:
@@ -140,7 +159,9 @@ class Stream:
         waits("Stream.synchronize")
 
     def record(self, event: Event | None = None) -> Event:
-        return event or Event()
+        event = event or Event()
+        event.record(self)
+        return event
 
     def wait_event(self, event: Event) -> None:
         pass
@@ -187,6 +208,7 @@ OFFERED: dict[str, Any] = {
     "alloc_pinned_memory": alloc_pinned_memory,
     "get_current_stream": lambda device_id=None: Stream.null,
     "get_device_id": lambda: here.current,
+    "get_elapsed_time": get_elapsed_time,
     "is_available": lambda: here.devices > 0,
     "memory": SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
     "runtime": runtime,

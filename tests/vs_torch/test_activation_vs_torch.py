@@ -28,6 +28,12 @@ def inplace(name: str, *args: Any) -> Any:
     return both
 
 
+def _swiglu(m, gate, up):
+    """PyTorch has none: what it is made of."""
+    F = m.nn.functional
+    return F.swiglu(gate, up) if hasattr(F, "swiglu") else F.silu(gate) * up
+
+
 ACTIVATIONS: dict[str, Case] = {
     "gelu, wrong form": (functional("gelu", approximate="fast"), normal(2)),
     "dropout of nothing": (functional("dropout", 0.0), normal(3)),
@@ -36,6 +42,11 @@ ACTIVATIONS: dict[str, Case] = {
     "dropout in evaluation": (functional("dropout", 0.5, training=False), normal(3)),
     "dropout in evaluation, in place": (inplace("dropout", 0.5, False), normal(3)),
     "dropout, p too large": (functional("dropout", 1.5), normal(3)),
+    "swiglu": (_swiglu, normal(2, 3), normal(2, 3)),
+    "swiglu in float32": (_swiglu, LINE.astype(np.float32), LINE[::-1].astype(np.float32)),
+    "swiglu in float16": (_swiglu, LINE.astype(np.float16), LINE[::-1].astype(np.float16)),
+    "swiglu, broadcast": (_swiglu, normal(2, 1, 3), normal(4, 1)),
+    "swiglu far out": (_swiglu, FAR, normal(*FAR.shape)),
     "in place on a leaf": (lambda m, x: m.nn.functional.relu(x, inplace=True), normal(3)),
     "in place without a graph": (
         lambda m, x: (m.nn.functional.silu(y := x.detach().clone(), inplace=True), y), normal(3),

@@ -4,7 +4,7 @@ from math import inf
 
 import numpy as np
 
-from .sample import S, Table, awayfrom0, booleans, normal, over_a_dim, unary
+from .sample import BROADCASTS, S, Table, awayfrom0, booleans, normal, over_a_dim, unary
 
 # fmt: off
 SAMPLES: Table = {
@@ -14,6 +14,8 @@ SAMPLES: Table = {
     + [S(awayfrom0(3) * 4, approximate=form) for form in ("none", "tanh")],
     "elu": [*(S(*s.inputs, alpha=1.0) for s in unary(awayfrom0)), S(awayfrom0(3) * 4, alpha=0.3)],
     "silu": [*unary(normal), S(normal(3) * 8)],
+    "swiglu": [*(S(normal(*m), normal(*n)) for m, n in BROADCASTS), S(normal(3) * 8, normal(3)), S(normal(2, 3), 2.0),
+               S(normal(3, 2).T, normal(2, 3)), S(normal(0, 3), normal(3))],
     "logsigmoid": [*unary(awayfrom0), S(awayfrom0(3) * 20)],
     "dropout": [S(normal(2, 3), booleans(2, 3), p=0.4), S(normal(3, 2).T, booleans(2, 3), p=0.1),
                 S(normal(), booleans(), p=0.5)],
@@ -26,5 +28,6 @@ LARGE: Table = {
     "softmax": [S(normal(130, 513), dim=-1), S(normal(513, 40), dim=0)],
     "log_softmax": [S(normal(130, 513), dim=-1)],
     "silu": [S(normal(130, 1025))],
+    "swiglu": [S(normal(130, 1025), normal(130, 1025))],
     "dropout": [S(normal(70, 1100), booleans(70, 1100), p=0.3)],
 }

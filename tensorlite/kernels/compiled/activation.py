@@ -1,4 +1,4 @@
-"""GELU, SiLU, softmax, log_softmax."""
+"""GELU, SiLU, SwiGLU, softmax, log_softmax."""
 
 from __future__ import annotations
 
@@ -53,6 +53,21 @@ def silu(x: Any, y: Any, slope: Any) -> None:
         y[i] = x[i] * s
         if slope is not None:
             slope[i] = (_ONE - s) * y[i] + s
+
+
+@loop_of(activation.swiglu)
+def swiglu(gate: Any, up: Any, y: Any) -> None:
+    for i in range(gate.size):
+        y[i] = gate[i] / (_ONE + exp(-gate[i])) * up[i]
+
+
+@loop_of(activation.swiglu_slopes)
+def swiglu_slopes(g: Any, gate: Any, up: Any, dgate: Any, dup: Any) -> None:
+    for i in range(gate.size):
+        s = _ONE / (_ONE + exp(-gate[i]))
+        y = gate[i] * s
+        dgate[i] = g[i] * up[i] * (s + y * (_ONE - s))
+        dup[i] = g[i] * y
 
 
 @loop_of(activation.softmax, sums=True)

@@ -1,5 +1,5 @@
 """GELU and SiLU in place on blocks, with their slope while the exponential is at hand, so that the backward is one
-product; softmax and log_softmax on blocks of rows."""
+product; SwiGLU, whose backward computes it again; softmax and log_softmax on blocks of rows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from ...block import Block
 from ...mode import is_grad_enabled
 from ...op import Op
-from ...ops.activation import _A, _C, _gelu, _log_softmax, _silu, _softmax
+from ...ops.activation import _A, _C, _gelu, _log_softmax, _silu, _softmax, _swiglu
 from ...parallel import rows
 
 # Beyond ±40, GELU's factor and slope are 0 or 1 to the last bit of float64; taken there, no power of x overflows.
@@ -134,6 +134,52 @@ def _silu_forward(x: Any) -> Any:
 
 _gelu.kernel("cpu", _gelu_forward, dx=_by_slope, residual=("slope",))
 _silu.kernel("cpu", _silu_forward, dx=_by_slope, residual=("slope",))
+
+
+# Two inputs --------------------------------------------------------------------------------------------
+
+
+@Block
+def swiglu(gate: Any, up: Any, y: Any) -> None:
+    s = _sigmoid_of_minus(np.negative(gate))
+    np.multiply(gate, s, out=y)
+    y *= up
+
+
+@Block
+def swiglu_slopes(g: Any, gate: Any, up: Any, dgate: Any, dup: Any) -> None:
+    """g up (s + x s (1 - s)) and g x s, of x = gate and s = 1/(1 + exp(-x))."""
+    s = _sigmoid_of_minus(np.negative(gate))
+    np.multiply(gate, s, out=dup)
+    np.subtract(1, s, out=dgate)
+    dgate *= dup
+    dgate += s
+    dup *= g
+    dgate *= up
+    dgate *= g
+
+
+def _elementwise(block: Block, outputs: int, *arrays: Any) -> list[Any]:
+    """What block(*arrays, *outputs) fills, element by element."""
+    like = arrays[-1]
+    results = [np.empty_like(like) for _ in range(outputs)]
+    flat = [x.reshape(-1) for x in (*arrays, *results)]
+
+    def part(start: int, stop: int) -> None:
+        block(*[x[start:stop] for x in flat])
+
+    rows(part, like.size, len(flat) * like.itemsize, block.compiled(like.dtype))
+    return results
+
+
+def _swiglu_forward(gate: Any, up: Any) -> Any:
+    both = isinstance(gate, np.ndarray) and isinstance(up, np.ndarray) and gate.shape == up.shape
+    if not both or gate.dtype != up.dtype or _declines(gate) or _declines(up):
+        return NotImplemented
+    return _elementwise(swiglu, 1, gate, up)[0]
+
+
+_swiglu.kernel("cpu", _swiglu_forward, d=lambda g, gate, up: _elementwise(swiglu_slopes, 2, g, gate, up))
 
 
 # Rows that are normalised ------------------------------------------------------------------------------

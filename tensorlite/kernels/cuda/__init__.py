@@ -3,4 +3,4 @@
 Importing this costs nothing without a GPU: a source is compiled when one of its kernels is first launched.
 """
 
-from . import activation, attention, cudnn, dropout, embedding, loss, matrix, normalisation, product
+from . import activation, attention, cudnn, dropout, embedding, loss, matrix, normalisation, optim, product

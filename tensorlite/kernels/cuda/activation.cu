@@ -1,13 +1,14 @@
-// GELU and SiLU, and their slopes times what arrives; softmax and log_softmax of rows.
+// GELU, SiLU and SwiGLU, and their slopes times what arrives; softmax and log_softmax of rows.
 //
 //   gelu, tanh form   x s  with s = sigmoid(2u), u = c (x + a x³)      slope  s + 2 x s (1 - s) c (1 + 3 a x²)
 //   gelu, exact       x Φ(x)                                           slope  Φ(x) + x φ(x)
 //   silu              x s  with s = sigmoid(x)                         slope  s + x s (1 - s)
+//   swiglu            silu(gate) up                                    dgate = g up silu'(gate),  dup = g silu(gate)
 //   softmax           y = exp(x - logsumexp)                           dx = (g - Σ g y) y
 //   log_softmax       y = x - logsumexp                                dx = g - exp(y) Σ g
 //
 // (tanh(u) = 2 sigmoid(2u) - 1 is why the tanh form is one exponential and one division.)
-// Bytes for n numbers of b bytes: forward 2 n b, backward 3 n b.
+// Bytes for n numbers of b bytes: forward 2 n b, backward 3 n b; swiglu 3 n b and 5 n b.
 
 #include "common.cuh"
 #include "rows.cuh"
@@ -80,6 +81,33 @@ extern "C" __global__ void gelu_erf_backward(const T* g, const T* x, T* dx, long
 }
 extern "C" __global__ void silu_backward(const T* g, const T* x, T* dx, long long n) {
     map_backward<silu_slope>(g, x, dx, n);
+}
+
+extern "C" __global__ void swiglu(const T* gate, const T* up, T* y, long long n) {
+    const long long i = (static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x) * LANES<T>;
+    if (i >= n) return;
+    float v[LANES<T>], factor[LANES<T>];
+    load<T>(v, gate, i, n);
+    load<T>(factor, up, i, n);
+#pragma unroll
+    for (int j = 0; j < LANES<T>; ++j) v[j] = silu_of(v[j]) * factor[j];
+    store<T>(y, v, i, n);
+}
+
+extern "C" __global__ void swiglu_backward(const T* g, const T* gate, const T* up, T* dgate, T* dup, long long n) {
+    const long long i = (static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x) * LANES<T>;
+    if (i >= n) return;
+    float v[LANES<T>], factor[LANES<T>], arriving[LANES<T>];
+    load<T>(v, gate, i, n);
+    load<T>(factor, up, i, n);
+    load<T>(arriving, g, i, n);
+#pragma unroll
+    for (int j = 0; j < LANES<T>; ++j) {
+        factor[j] *= arriving[j] * silu_slope(v[j]);
+        v[j] = arriving[j] * silu_of(v[j]);
+    }
+    store<T>(dgate, factor, i, n);
+    store<T>(dup, v, i, n);
 }
 
 // A block per row of C numbers, which is read twice, the second time from the cache.

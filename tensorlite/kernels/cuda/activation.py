@@ -1,4 +1,4 @@
-"""GELU and SiLU, 16 bytes to a thread; softmax and log_softmax, a block to a row."""
+"""GELU, SiLU and SwiGLU, 16 bytes to a thread; softmax and log_softmax, a block to a row."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from ...device import xp
 from ...op import Op
-from ...ops.activation import _gelu, _log_softmax, _silu, _softmax
+from ...ops.activation import _gelu, _log_softmax, _silu, _softmax, _swiglu
 from .module import blocks, launch, supported
 
 THREADS = 256
@@ -18,11 +18,15 @@ def _map(name: str, *arrays: Any) -> Any:
     """The kernel of this name, element by element; NotImplemented for arrays it cannot take."""
     if not supported(*arrays):
         return NotImplemented
+    return _launch(name, 1, *arrays)[0]
+
+
+def _launch(name: str, outputs: int, *arrays: Any) -> list[Any]:
     x = arrays[-1]
-    out = xp(x).empty_like(x)
+    results = [xp(x).empty_like(x) for _ in range(outputs)]
     grid = (blocks(x.size, THREADS * 16 // x.itemsize),)
-    launch("activation", name, x, grid, (THREADS,), *arrays, out, np.int64(x.size))
-    return out
+    launch("activation", name, x, grid, (THREADS,), *arrays, *results, np.int64(x.size))
+    return results
 
 
 def _form(approximate: str) -> str:
@@ -35,6 +39,18 @@ _gelu.kernel(
     dx=lambda g, x, approximate: _map(f"{_form(approximate)}_backward", xp(g).ascontiguousarray(g), x),
 )
 _silu.kernel("cuda", lambda x: _map("silu", x), dx=lambda g, x: _map("silu_backward", xp(g).ascontiguousarray(g), x))
+
+
+def _swiglu_forward(gate: Any, up: Any) -> Any:
+    both = hasattr(gate, "shape") and hasattr(up, "shape") and gate.shape == up.shape
+    return _map("swiglu", gate, up) if both else NotImplemented
+
+
+_swiglu.kernel(
+    "cuda",
+    _swiglu_forward,
+    d=lambda g, gate, up: _launch("swiglu_backward", 2, xp(g).ascontiguousarray(g), gate, up),
+)
 
 
 def _rows(name: str, logarithm: bool, dim: int, *arrays: Any) -> Any:

@@ -1,14 +1,15 @@
-// What is done to all parameters at once, in one launch: the norm of the gradients, and AdamW.
+// What is done to all parameters at once, in one launch: the norm of the gradients, a factor for them, and Adam.
 //
 // A list of tensors is a table in GPU memory: addresses, sizes, and for each block which tensor it works on and from which
-// element on. So a model of 150 tensors is as fast as one long vector.
+// element on. So a model of 150 tensors is as fast as one long vector. What only the GPU knows (a factor, whether the step
+// counts) it reads from its own memory: nobody waits.
 //
-// norm:   sqrt(Σ g²), and scale = min(1, most / (norm + 1e-6)), in memory of the GPU, where adamw reads it: nobody waits.
-//         Bytes: n b.
-// adamw:  g' = g scale,  m += (1 - β₁) (g' - m),  v = β₂ v + (1 - β₂) g'²,
-//         p -= lr decay p + rate m / (sqrt(v) + eps'),   rate = lr sqrt(1 - β₂ᵗ) / (1 - β₁ᵗ),  eps' = eps sqrt(1 - β₂ᵗ)
-//         Bytes for n numbers: g n b; m, v and p of float read and written, 24 n; weights of half precision beside their
-//         float32 originals, n b more.
+// norm:   sqrt(Σ g²).  Bytes: n b.
+// scale:  g ← factor g, and whether one of them is not finite.  Bytes: 2 n b, or none for a factor of 1.
+// adam:   g' = sign g + decay p,  m += (1 - β₁) (g' - m),  v = β₂ v + (1 - β₂) g'²,  w = v, or the largest so far
+//         p = shrink p - step m / (sqrt(w) + eps)        (numbers as in tensorlite/optim/adamw.py)
+//         Bytes for n numbers: g n b; m, v and p of float read and written, 24 n, and the largest v, 8 n; weights of two
+//         bytes beside their float32 originals, 2 n b more.
 
 #include "common.cuh"
 
@@ -35,47 +36,88 @@ extern "C" __global__ void norm_parts(T* const* gradients, const long long* size
     if (threadIdx.x == 0) parts[blockIdx.x] = sum;
 }
 
-// result[0] = the norm, result[1] = what clipping multiplies by. One block.
-extern "C" __global__ void norm_total(const float* parts, int count, float most, float* result) {
+// The norm. One block.
+extern "C" __global__ void norm_total(const float* parts, int count, float* norm) {
     float sum = 0;
     for (int i = threadIdx.x; i < count; i += blockDim.x) sum += parts[i];
-    const float norm = sqrtf(block_sum(sum));
-    if (threadIdx.x == 0) {
-        const float scale = most / (norm + 1e-6f);  // PyTorch's constant
-        result[0] = norm;
-        result[1] = scale > 1 ? 1.0f : scale;  // nan stays nan
-    }
+    sum = block_sum(sum);
+    if (threadIdx.x == 0) *norm = sqrtf(sum);
 }
 
-// table: of each tensor p, g, m, v and the float32 original of p, the last 0 where p is itself of float32.
-extern "C" __global__ void adamw(void* const* table, const long long* sizes, const Chunk* chunks, const float* scale, float beta1,
-                                 float beta2, float rate, float eps, float keep) {
+// found: becomes true where a product is inf or nan; null if nobody asks. All who write it write the same.
+extern "C" __global__ void scale(T* const* gradients, const long long* sizes, const Chunk* chunks, const float* factor,
+                                 bool* found) {
+    const float by = *factor;
+    if (by == 1 && !found) return;
     const Chunk chunk = chunks[blockIdx.x];
-    void* const* row = table + chunk.tensor * 5;
+    T* g = gradients[chunk.tensor];
+    const long long n = sizes[chunk.tensor], first = static_cast<long long>(chunk.part) * CHUNK, end = min(first + CHUNK, n);
+    bool finite = true;
+    for (long long i = first + threadIdx.x * LANES<T>; i < end; i += blockDim.x * LANES<T>) {
+        float v[LANES<T>];
+        load<T>(v, g, i, end);
+#pragma unroll
+        for (int j = 0; j < LANES<T>; ++j) {
+            v[j] *= by;
+            finite = finite && fabsf(v[j]) < infinity();  // nan is not
+        }
+        store<T>(g, v, i, end);
+    }
+    if (found && !finite) *found = true;
+}
+
+// As many floats as 16 bytes hold of T.
+__device__ inline void load_floats(float (&v)[LANES<T>], const float* array, long long i, long long end) {
+#pragma unroll
+    for (int j = 0; j < LANES<T>; j += 4) load<float>(reinterpret_cast<float(&)[4]>(v[j]), array, i + j, end);
+}
+
+__device__ inline void store_floats(float* array, const float (&v)[LANES<T>], long long i, long long end) {
+#pragma unroll
+    for (int j = 0; j < LANES<T>; j += 4) store<float>(array, reinterpret_cast<const float(&)[4]>(v[j]), i + j, end);
+}
+
+struct Numbers {
+    float rest1, beta2, rest2, eps, step, shrink, decay, sign;  // rest: 1 - β, whose digits a float of β has lost
+};
+
+// table: of each tensor p, g, m, v, the largest v or 0, and the float32 original of p, or 0 where p is itself of float32.
+// skip: nothing is done if it is true; null if the step counts in any case.
+extern "C" __global__ void adam(void* const* table, const long long* sizes, const Chunk* chunks, const bool* skip,
+                                Numbers by) {
+    if (skip && *skip) return;
+    const Chunk chunk = chunks[blockIdx.x];
+    void* const* row = table + chunk.tensor * 6;
     T* p = static_cast<T*>(row[0]);
     const T* g = static_cast<const T*>(row[1]);
     float* m = static_cast<float*>(row[2]);
     float* v = static_cast<float*>(row[3]);
-    float* original = static_cast<float*>(row[4]);
+    float* largest = static_cast<float*>(row[4]);
+    float* original = static_cast<float*>(row[5]);
     const long long n = sizes[chunk.tensor], first = static_cast<long long>(chunk.part) * CHUNK, end = min(first + CHUNK, n);
-    const float factor = scale ? *scale : 1.0f;
-    constexpr int L = LANES<float>;  // what is of float32 is most of it
+    constexpr int L = LANES<T>;
     for (long long i = first + threadIdx.x * L; i < end; i += blockDim.x * L) {
-        float average[L], square[L], value[L];
-        load<float>(average, m, i, end);
-        load<float>(square, v, i, end);
-        if (original) load<float>(value, original, i, end);
+        float value[L], slope[L], average[L], square[L], top[L], wide[L];
+        load<T>(value, p, i, end);
+        load<T>(slope, g, i, end);
+        load_floats(average, m, i, end);
+        load_floats(square, v, i, end);
+        if (largest) load_floats(top, largest, i, end);
+        if (original) load_floats(wide, original, i, end);
 #pragma unroll
         for (int j = 0; j < L; ++j) {
-            if (!original) value[j] = i + j < end ? widened(p[i + j]) : 0.0f;
-            const float slope = i + j < end ? widened(g[i + j]) * factor : 0.0f;
-            average[j] += (1 - beta1) * (slope - average[j]);
-            square[j] = beta2 * square[j] + (1 - beta2) * slope * slope;
-            value[j] = value[j] * keep - rate * average[j] / (sqrtf(square[j]) + eps);
-            if (i + j < end) p[i + j] = narrowed<T>(value[j]);
+            // Where somebody has written the parameter since, its own numbers count.
+            if (original && widened(narrowed<T>(wide[j])) == value[j]) value[j] = wide[j];
+            const float x = by.sign * slope[j] + by.decay * value[j];
+            average[j] += by.rest1 * (x - average[j]);
+            square[j] = by.beta2 * square[j] + by.rest2 * x * x;
+            if (largest) top[j] = top[j] > square[j] ? top[j] : square[j];
+            value[j] = value[j] * by.shrink - by.step * average[j] / (sqrtf(largest ? top[j] : square[j]) + by.eps);
         }
-        store<float>(m, average, i, end);
-        store<float>(v, square, i, end);
-        if (original) store<float>(original, value, i, end);
+        store<T>(p, value, i, end);
+        store_floats(m, average, i, end);
+        store_floats(v, square, i, end);
+        if (largest) store_floats(largest, top, i, end);
+        if (original) store_floats(original, value, i, end);
     }
 }

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ...device import follow, on, wandering, xp
+from ...many import Many, by_device
 from ...ops.arithmetic import clamp
 from ...ops.joining import cat
 from ...tensor import Tensor, written
@@ -42,6 +43,19 @@ def _power_sum(g: Any, p: float) -> Any:
     return sum([(abs(block) ** p).sum(dtype=np.float64) for block in blocks])
 
 
+@Many
+def norm_of(arrays: list[Any]) -> Any:
+    """Their norm, as if they were one vector: an array without dimensions."""
+    return xp(arrays[0]).asarray(sum([_power_sum(x, 2) for x in arrays])) ** 0.5
+
+
+@Many
+def scale(arrays: list[Any], factor: Any) -> None:
+    """Multiply each, in place, by a number or an array without dimensions."""
+    for x in arrays:
+        x *= factor
+
+
 @np.errstate(over="ignore", invalid="ignore")  # the norm that is returned tells
 def get_total_norm(
     tensors: Tensor | Iterable[Tensor],
@@ -64,6 +78,8 @@ def get_total_norm(
         follow(*arrays)
         if p == math.inf:
             total = library.stack([abs(x).max() for x in arrays]).max()
+        elif p == 2:
+            total = norm_of(arrays)
         else:
             total = library.asarray(sum([_power_sum(x, p) for x in arrays])) ** (1 / p)
         if error_if_nonfinite and not library.isfinite(total):
@@ -80,14 +96,15 @@ def clip_grads_with_norm_(
 ) -> None:
     """Scale all gradients by max_norm / total_norm, if that is less than 1 (or nan)."""
     if total_norm.is_cuda:  # a factor of 1 costs less than to wait for the number
-        scale = clamp(float(max_norm) / (total_norm.detach() + 1e-6), max=1.0).array
-    elif (scale := float(max_norm) / (total_norm.item() + 1e-6)) >= 1:  # PyTorch's constant
+        factor = clamp(float(max_norm) / (total_norm.detach() + 1e-6), max=1.0).array
+    elif (factor := float(max_norm) / (total_norm.item() + 1e-6)) >= 1:  # PyTorch's constant
         return
     with wandering():
-        for g in _gradients(parameters):
-            follow(g.array)
-            g.array *= scale
-            written(g)
+        for gradients in by_device(_gradients(parameters)):
+            follow(gradients[0].array)
+            scale([g.array for g in gradients], factor)
+            for g in gradients:
+                written(g)
 
 
 def clip_grad_norm_(
