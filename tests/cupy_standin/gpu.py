@@ -17,18 +17,22 @@ class OutOfMemoryError(MemoryError):
 
 @dataclass
 class Machine:
-    """GPUs with `memory` bytes each. `synchronisations`: why the host waited, each time; `uploads`: bytes of each copy
-    of an array from the host."""
+    """GPUs with `memory` bytes each, of which `used` are taken by arrays; `peak`: the most that were.
+
+    synchronisations  why the host waited, each time
+    uploads           bytes of each copy of an array from the host
+    """
 
     devices: int = 1
     memory: int = 1 << 40
     current: int = 0
     used: list[int] = field(default_factory=list)
+    peak: list[int] = field(default_factory=list)
     synchronisations: list[str] = field(default_factory=list)
     uploads: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.used = [0] * self.devices
+        self.used, self.peak = [0] * self.devices, [0] * self.devices
 
 
 here = Machine()
@@ -57,6 +61,7 @@ def allocate(nbytes: int) -> None:
             f"Out of memory allocating {nbytes:,} bytes (allocated so far: {here.used[here.current]:,} bytes)."
         )
     here.used[here.current] += nbytes
+    here.peak[here.current] = max(here.peak[here.current], here.used[here.current])
 
 
 def blocks(nbytes: int) -> int:
@@ -85,6 +90,8 @@ class Device:
 
     def synchronize(self) -> None:
         waits("Device.synchronize")
+
+    attributes = property(lambda self: {"MaxSharedMemoryPerBlockOptin": 227 * 1024})
 
     @property
     def mem_info(self) -> tuple[int, int]:

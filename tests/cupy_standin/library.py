@@ -153,9 +153,11 @@ def _upload(part: str, name: str, function: Callable) -> Callable:
         check_call(part, name, (a, dtype), options)
         options.pop("blocking", None)
         if isinstance(a, ndarray):
-            if name != "array" and dtype in (None, a.dtype):
+            lies = {"ascontiguousarray": a.flags.c_contiguous, "asfortranarray": a.flags.f_contiguous}.get(name, True)
+            if name != "array" and lies and dtype in (None, a.dtype):
                 return a  # also from another device
-            return owned(np.array(same_device(a)._host, dtype, **options))
+            order = {"ascontiguousarray": "C", "asfortranarray": "F"}.get(name, "K")
+            return owned(np.array(same_device(a)._host, dtype, **{"order": order, **options}))
         if any(isinstance(x, ndarray) for x in (a if isinstance(a, (list, tuple)) else ())):
             raise TypeError("the stand-in does not make arrays of lists of arrays; use stack")
         host = np.array(a, dtype)
