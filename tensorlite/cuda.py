@@ -100,6 +100,25 @@ def max_memory_allocated(device: Any = None) -> int:
     return _pool(device, "max_memory_allocated", "total_bytes")
 
 
+def memory_stats(device: Any = None) -> dict[str, int]:
+    """What CuPy's pool knows, by PyTorch's names: bytes that arrays take ("allocated_bytes.all.current"), that the pool
+    has taken from the GPU ("reserved_bytes.all.current"), and that it has free between arrays
+    ("inactive_split_bytes.all.current", in "inactive_split.all.current" pieces).
+
+    As long as the reserved bytes stay what they are, nothing is asked of the driver: so it is after some steps of a
+    training, whose arrays find the places of those before them. RuntimeError without a GPU.
+    """
+    cupy, index = _cupy(device, "memory_stats")
+    with cupy.cuda.Device(index):
+        pool = cupy.get_default_memory_pool()
+        return {
+            "allocated_bytes.all.current": pool.used_bytes(),
+            "reserved_bytes.all.current": pool.total_bytes(),
+            "inactive_split_bytes.all.current": pool.free_bytes(),
+            "inactive_split.all.current": pool.n_free_blocks(),
+        }
+
+
 def reset_peak_memory_stats(device: Any = None) -> None:
     """Start `max_memory_allocated` anew, by giving what is not used back to the GPU."""
     _pool(device, "reset_peak_memory_stats", "free_all_blocks")

@@ -20,19 +20,15 @@ REFUSED = (
 class ndarray:
     """cupy.ndarray"""
 
-    __slots__ = ("__weakref__", "_host", "_on", "base")
+    __slots__ = ("__weakref__", "_host", "_on", "base", "data")
     __hash__ = None  # type: ignore[assignment]
 
     def __init__(self, shape: Any, dtype: Any = float, memptr: Any = None, strides: Any = None, order: str = "C"):
         host = np.empty(shape, dtype, order)  # type: ignore[call-overload]
         if memptr is not None:
             raise NotImplementedError("the stand-in has no pointers")
-        gpu.allocate(host.nbytes)
+        self.data = gpu.allocate(host.nbytes)
         self._host, self._on, self.base = host, gpu.here.current, None
-
-    def __del__(self) -> None:
-        if getattr(self, "base", 0) is None and self._on < len(gpu.here.used):
-            gpu.here.used[self._on] = max(gpu.here.used[self._on] - gpu.blocks(self._host.nbytes), 0)
 
     # What it is -----------------------------------------------------------------------------------------
 
@@ -194,8 +190,9 @@ def owned(host: Any, device: int | None = None) -> ndarray:
     host = host if host.flags.writeable else host.copy()
     if device is not None and device != gpu.here.current:
         raise ValueError(f"the array is on device {device}, and the current one is {gpu.here.current}")
-    gpu.allocate(host.nbytes)
+    data = gpu.allocate(host.nbytes)
     out = ndarray.__new__(ndarray)
+    out.data = data
     out._host, out._on, out.base = host, gpu.here.current, None
     return out
 
@@ -204,6 +201,7 @@ def view(of: ndarray, host: np.ndarray) -> ndarray:
     """An array that shares memory."""
     out = ndarray.__new__(ndarray)
     out._host, out._on, out.base = host, of._on, of if of.base is None else of.base
+    out.data = of.data  # of which it is a part; the real one says where it begins
     return out
 
 

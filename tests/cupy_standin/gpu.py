@@ -10,15 +10,15 @@ from typing import Any
 
 import numpy as np
 
-
-class OutOfMemoryError(MemoryError):
-    pass
+from .pool import MemoryPointer, MemoryPool, OutOfMemoryError
 
 
 @dataclass
 class Machine:
-    """GPUs with `memory` bytes each, of which `used` are taken by arrays; `peak`: the most that were.
+    """GPUs with `memory` bytes each.
 
+    reserved          bytes that pools have taken from each device
+    mallocs           bytes of each segment that a pool asked the driver for
     synchronisations  why the host waited, each time
     uploads           bytes of each copy of an array from the host
     """
@@ -26,13 +26,16 @@ class Machine:
     devices: int = 1
     memory: int = 1 << 40
     current: int = 0
-    used: list[int] = field(default_factory=list)
-    peak: list[int] = field(default_factory=list)
+    reserved: list[int] = field(default_factory=list)
+    mallocs: list[int] = field(default_factory=list)
+    addresses: int = 1 << 40  # where the next segment lies
     synchronisations: list[str] = field(default_factory=list)
     uploads: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.used, self.peak = [0] * self.devices, [0] * self.devices
+        self.reserved = [0] * self.devices
+        self.default_pool = MemoryPool()
+        self.allocators = [self.default_pool.malloc]  # the last one is asked
 
 
 here = Machine()
@@ -53,19 +56,19 @@ def waits(why: str) -> None:
     here.synchronisations.append(why)
 
 
-def allocate(nbytes: int) -> None:
-    """Take memory of the current device, in blocks of 512 bytes as CuPy's pool does."""
-    nbytes = blocks(nbytes)
-    if here.used[here.current] + nbytes > here.memory:
-        raise OutOfMemoryError(
-            f"Out of memory allocating {nbytes:,} bytes (allocated so far: {here.used[here.current]:,} bytes)."
-        )
-    here.used[here.current] += nbytes
-    here.peak[here.current] = max(here.peak[here.current], here.used[here.current])
+def allocate(nbytes: int) -> MemoryPointer:
+    """Memory of the current device."""
+    return here.allocators[-1](nbytes)
 
 
-def blocks(nbytes: int) -> int:
-    return -(-nbytes // 512) * 512
+@contextmanager
+def using_allocator(allocator: Any = None) -> Iterator[None]:
+    """cupy.cuda.using_allocator"""
+    here.allocators.append(allocator)
+    try:
+        yield
+    finally:
+        here.allocators.pop()
 
 
 class Device:
@@ -95,7 +98,7 @@ class Device:
 
     @property
     def mem_info(self) -> tuple[int, int]:
-        return here.memory - here.used[self.id], here.memory
+        return here.memory - here.reserved[self.id], here.memory
 
     def __int__(self) -> int:
         return self.id
@@ -156,19 +159,6 @@ class Stream:
 Stream.null = Stream(null=True)
 
 
-class MemoryPool:
-    """cupy.cuda.MemoryPool of the current device: it gives memory back as soon as an array is gone."""
-
-    def used_bytes(self) -> int:
-        return here.used[here.current]
-
-    def total_bytes(self) -> int:
-        return here.used[here.current]
-
-    def free_all_blocks(self, stream: Any = None) -> None:
-        pass
-
-
 class PinnedMemoryPointer(bytearray):
     """Memory of the host from which the device can read."""
 
@@ -193,6 +183,7 @@ OFFERED: dict[str, Any] = {
     "Stream": Stream,
     "alloc_pinned_memory": alloc_pinned_memory,
     "get_current_stream": lambda device_id=None: Stream.null,
+    "using_allocator": using_allocator,
     "get_device_id": lambda: here.current,
     "is_available": lambda: here.devices > 0,
     "memory": SimpleNamespace(OutOfMemoryError=OutOfMemoryError),

@@ -260,7 +260,7 @@ class CuPy(Part):
         self.cuda = Part("cupy.cuda", None, gpu.OFFERED)
         self.linalg = Part("cupy.linalg", np.linalg)
         self.random = Part("cupy.random", None, random.OFFERED)
-        self.get_default_memory_pool = gpu.MemoryPool
+        self.get_default_memory_pool = lambda: gpu.here.default_pool
         self.is_available = gpu.OFFERED["is_available"]
         self.machine = gpu.here
 
