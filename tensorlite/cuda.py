@@ -9,6 +9,9 @@ from .device import OutOfMemoryError as OutOfMemoryError
 from .device import device as Device
 from .device import library
 from .dtype import bfloat16
+from .graphs import CUDAGraph as CUDAGraph
+from .graphs import graph as graph
+from .graphs import is_current_stream_capturing as is_current_stream_capturing
 from .random import default_generator
 from .tensor import Tensor
 

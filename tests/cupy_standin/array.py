@@ -10,6 +10,7 @@ import numpy as np
 
 from . import gpu
 from .api import check_call, parts
+from .capture import recorded
 
 SCATTERED = [np.dtype(c) for c in "iIfdL"]  # what atomicAdd knows, without the half that it is slow and rough in
 REFUSED = (
@@ -109,18 +110,20 @@ class ndarray:
 
     # Indices --------------------------------------------------------------------------------------------
 
+    @recorded
     def __getitem__(self, index: Any) -> Any:
         host = self._host[_index(self, index)]
         if not _names_one(index):
             return owned(host, self._on)
         return view(self, self._host[(*_tuple(index), ...)] if isinstance(host, np.generic) else host)
 
+    @recorded
     def __setitem__(self, index: Any, value: Any) -> None:
         if isinstance(value, np.ndarray):
             whole = index is Ellipsis or index == slice(None)
             if not whole or value.dtype != self.dtype or value.shape != self.shape:
                 raise TypeError("only a whole array can be set from NumPy's, of its shape and dtype; use set")
-            gpu.here.uploads.append(value.nbytes)
+            gpu.uploads(value.nbytes)
         elif not isinstance(value, ndarray) and not gpu.is_number(value):
             raise TypeError(f"Unsupported type {type(value)}")
         at = _index(self, index)
@@ -148,9 +151,10 @@ class ndarray:
             raise TypeError("set takes a NumPy array of the same shape and dtype")
         if not (self.flags.c_contiguous or self.flags.f_contiguous):
             raise RuntimeError("Cannot set to non-contiguous array")
-        gpu.here.uploads.append(arr.nbytes)
+        gpu.uploads(arr.nbytes)
         self._host[...] = arr
 
+    @recorded
     def fill(self, value: Any) -> None:
         if isinstance(value, ndarray):
             value = same_device(value)._host
@@ -158,6 +162,7 @@ class ndarray:
             raise TypeError(f"Unsupported type {type(value)}")
         self._host[...] = value
 
+    @recorded
     def astype(
         self, dtype: Any, order: str = "K", casting: Any = None, subok: Any = None, copy: bool = True
     ) -> ndarray:
@@ -167,6 +172,7 @@ class ndarray:
     def view(self, dtype: Any = None, type: Any = None) -> ndarray:
         return view(self, self._host.view() if dtype is None else self._host.view(dtype))
 
+    @recorded
     def copy(self, order: str = "C") -> ndarray:
         return owned(self._host.copy(order))  # type: ignore[arg-type] # on the current device, wherever it comes from
 
@@ -229,7 +235,7 @@ def _index(of: ndarray, index: Any) -> Any:
     for i in _tuple(index):
         if isinstance(i, (list, np.ndarray)):
             i = np.asarray(i, dtype=None if len(i) else np.int32) if isinstance(i, list) else i
-            gpu.here.uploads.append(i.nbytes)
+            gpu.uploads(i.nbytes)
         elif isinstance(i, ndarray):
             i = same_device(i)._host
         elif isinstance(i, slice) and any(isinstance(n, ndarray) for n in (i.start, i.stop, i.step)):
@@ -264,6 +270,7 @@ def _dimensions(i: Any) -> int:
     return i.ndim if isinstance(i, np.ndarray) and i.dtype == bool else 1
 
 
+@recorded
 def scatter(a: ndarray, index: Any, value: Any, ufunc: np.ufunc) -> None:
     same_device(a)
     at = _index(a, index)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from .capture import Graph
 from .pool import MemoryPointer, MemoryPool, OutOfMemoryError
 
 
@@ -29,6 +30,7 @@ class Machine:
     reserved: list[int] = field(default_factory=list)
     mallocs: list[int] = field(default_factory=list)
     addresses: int = 1 << 40  # where the next segment lies
+    capture: Any = None  # the graph that is being recorded
     synchronisations: list[str] = field(default_factory=list)
     uploads: list[int] = field(default_factory=list)
 
@@ -52,8 +54,22 @@ def machine(devices: int, memory: int) -> Iterator[Machine]:
         here = before
 
 
+def not_captured(why: str) -> None:
+    """Raise if a graph is being recorded, as CUDA does."""
+    if here.capture is not None:
+        raise RuntimeError(
+            f"cudaErrorStreamCaptureUnsupported: operation not permitted when stream is capturing ({why})"
+        )
+
+
 def waits(why: str) -> None:
+    not_captured(why)
     here.synchronisations.append(why)
+
+
+def uploads(nbytes: int) -> None:
+    not_captured("a copy from the host")
+    here.uploads.append(nbytes)
 
 
 def allocate(nbytes: int) -> MemoryPointer:
@@ -145,6 +161,19 @@ class Stream:
 
     def use(self) -> Stream:
         return self
+
+    def begin_capture(self, mode: int | None = None) -> None:
+        if self is Stream.null:
+            raise RuntimeError("cannot capture on the default (legacy) stream")
+        here.capture = Graph()
+
+    def end_capture(self) -> Graph:
+        graph, here.capture = here.capture, None
+        graph.end()
+        return graph
+
+    def is_capturing(self) -> bool:
+        return here.capture is not None
 
     def synchronize(self) -> None:
         waits("Stream.synchronize")

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ... import backends
+from ...capture import refuse
 from ...device import device_of, xp
 from ...dtype import widened
 from ...ops.matrix import _linear, _matmul
@@ -118,6 +119,7 @@ def _fastest(
 ) -> Any:
     """The algorithm known from an earlier run, or the one that takes the shortest now. Waits for the GPU."""
     _, device, _ = ends
+    refuse(f"the fastest algorithm for {solution.problem} is not known", "run the block some times before recording it")
     name = where.cuda.runtime.getDeviceProperties(device)["name"].decode()
     key = f"{name} {version()} {tuple(solution.problem)}"
     if (known := choices().get(key)) is not None:
