@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,8 +17,11 @@ from cupy_standin.capture import recorded
 import tensorlite as tl
 from gpt.config import GPTConfig
 from gpt.model import GPT
+from gpt.options import UsageError
 from tensorlite import late, random
 from tensorlite.kernels.cuda import loss, module, product
+from train import graphed, pretrain
+from train.pretrain import Config
 
 
 @pytest.fixture(autouse=True)
@@ -191,3 +196,71 @@ def test_a_training_step(kernels: None):
         return seen
 
     assert losses(True) == losses(False)
+
+
+def trained(out: Path, text: Path, **options: Any) -> list[float]:
+    settings: dict[str, Any] = dict(
+        data=(str(text),), tokenizer="characters", n_layer=1, n_head=2, n_embd=16, context_length=8, batch_size=2,
+        steps=3, accumulation=2, dropout=0.0, warmup=2, schedule="constant", log_every=1, eval_every=9, eval_batches=1,
+        sample_every=None, checkpoint_every=None, measure_peak=False, device="cuda", out=out,
+    )  # fmt: skip
+    pretrain.start(Config(**{**settings, **options}))
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return [line[name] for line in lines for name in ("train_loss", "grad_norm")]
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    path = tmp_path / "text.txt"
+    path.write_text("the quick brown fox jumps over the lazy dog. " * 20)
+    return path
+
+
+def test_training_with_the_option(kernels: None, tmp_path: Path, text: Path, monkeypatch: pytest.MonkeyPatch):
+    """Replayed from the fourth micro-batch on, in the middle of a step: the same bits as without."""
+    replayed = []
+    monkeypatch.setattr(
+        tl.cuda.CUDAGraph, "replay", lambda self, was=tl.cuda.CUDAGraph.replay: replayed.append(was(self))
+    )
+    expected = trained(tmp_path / "a", text)
+    assert not replayed
+    assert trained(tmp_path / "b", text, cuda_graph=True) == expected and len(replayed) == 6 - graphed.WARM_UP
+
+
+def test_the_option_and_dropout(kernels: None, tmp_path: Path, text: Path):
+    with pytest.raises(UsageError, match=r"--cuda-graph: random numbers are drawn, .*set dropout to 0"):
+        trained(tmp_path / "a", text, dropout=0.1, cuda_graph=True)
+
+
+def test_other_shapes_and_other_things():
+    """Shapes that were not recorded run without the graph, and gradients add up in one place."""
+    w = tl.ones(2, device="cuda", requires_grad=True)
+
+    def backward(batch: Any) -> tl.Tensor:
+        loss = (w * batch[0].to("cuda")).sum()
+        loss.backward()
+        return loss
+
+    run = graphed.Graphed(backward, [w], "cuda")
+    for _ in range(graphed.WARM_UP):
+        run((tl.ones(2),))
+    w.grad = None
+    assert [run((tl.full(shape, 2.0),)).item() for shape in ((2,), (3, 2), (2,))] == [4, 12, 4]
+    assert w.grad.tolist() == [2 + 6 + 2] * 2
+    run = graphed.Graphed(lambda batch: backward(batch["x"]), [w], "cuda")
+    for _ in range(graphed.WARM_UP):
+        run({"x": (tl.ones(2),)})
+    with pytest.raises(UsageError, match="--cuda-graph: this training has micro-batches of other things than Tensors"):
+        run({"x": (tl.ones(2),)})
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        ({"device": "cpu"}, "--cuda-graph is for a GPU, not for --device cpu"),
+        ({"device": "cuda", "precision": "fp16"}, "--cuda-graph and --precision fp16: its scale changes"),
+    ],
+)
+def test_what_the_option_does_not_go_with(options: dict[str, str], words: str):
+    with pytest.raises(UsageError, match=words):
+        Config(cuda_graph=True, **options)
