@@ -126,7 +126,7 @@ def fresh() -> GPT:
 
 
 def cuda_graph() -> Iterator[Row]:
-    """Forward and backward replayed from a graph have the bits of those that are not; an error leaves the GPU usable."""
+    """Forward and backward replayed from a graph have the bits of those that are not; an error leaves all as it was."""
     for precision in ("fp32", "bf16"):
         found = []
         for graph in (False, True):
