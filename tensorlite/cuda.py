@@ -9,6 +9,9 @@ from .device import OutOfMemoryError as OutOfMemoryError
 from .device import device as Device
 from .device import library
 from .dtype import bfloat16
+from .graphs import CUDAGraph as CUDAGraph
+from .graphs import graph as graph
+from .graphs import is_current_stream_capturing as is_current_stream_capturing
 from .random import default_generator
 from .tensor import Tensor
 
@@ -98,6 +101,25 @@ def max_memory_allocated(device: Any = None) -> int:
     """The most bytes that were needed since `reset_peak_memory_stats`: `memory_reserved`, because the pool takes
     more only when it must. So it counts what lies unused between arrays, too."""
     return _pool(device, "max_memory_allocated", "total_bytes")
+
+
+def memory_stats(device: Any = None) -> dict[str, int]:
+    """What CuPy's pool knows, by PyTorch's names: bytes that arrays take ("allocated_bytes.all.current"), that the pool
+    has taken from the GPU ("reserved_bytes.all.current"), and that it has free between arrays
+    ("inactive_split_bytes.all.current", in "inactive_split.all.current" pieces).
+
+    As long as the reserved bytes stay what they are, nothing is asked of the driver: so it is after some steps of a
+    training, whose arrays find the places of those before them. RuntimeError without a GPU.
+    """
+    cupy, index = _cupy(device, "memory_stats")
+    with cupy.cuda.Device(index):
+        pool = cupy.get_default_memory_pool()
+        return {
+            "allocated_bytes.all.current": pool.used_bytes(),
+            "reserved_bytes.all.current": pool.total_bytes(),
+            "inactive_split_bytes.all.current": pool.free_bytes(),
+            "inactive_split.all.current": pool.n_free_blocks(),
+        }
 
 
 def reset_peak_memory_stats(device: Any = None) -> None:

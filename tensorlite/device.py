@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from . import late
+from .capture import refuse
 
 F = TypeVar("F", bound=Callable)
 
@@ -224,9 +225,15 @@ def move(array: Any, where: device | str, non_blocking: bool = False) -> Any:
     if source == target:
         return array
     if target.type == "cpu":
+        refuse("a number is read, for which the program would wait", "read it after replay()")
         late.settle(source)
         return array.get()
     with on(target) as cupy:
+        if source.type == "cpu":
+            refuse(
+                "an array comes from the CPU, which a replay would not copy again",
+                "copy_() it before replay() into a Tensor that the block reads",
+            )
         if source.type == "cuda":
             return array.copy()  # to the current GPU
         if non_blocking and is_pinned(array) and array.flags.c_contiguous:

@@ -32,6 +32,21 @@ def within(ids: Any, first: int, length: int, outside: str, library: Any) -> Non
     seen[:] = low, high
 
 
+def set_aside(device: Any, back: dict | None = None) -> dict:
+    """What has been noted on a device, which from now on is what `back` holds: a graph is recorded in between."""
+    noted = _pending.pop(device.index, {})
+    if back:
+        _pending[device.index] = back
+    return noted
+
+
+def again(device: Any, noted: dict, library: Any) -> None:
+    """Note once more what a graph has noted, whose arrays the next replay writes."""
+    for key, (low, high) in noted.items():
+        seen = _pending.setdefault(device.index, {}).setdefault(key, [])
+        seen[:] = (library.minimum(low, seen[0]), library.maximum(high, seen[1])) if seen else (low.copy(), high.copy())
+
+
 def settle(device: Any) -> None:
     """Raise IndexError for the first id that was out of range on a device; does nothing on the CPU."""
     if not (noted := _pending.pop(device.index, None)):

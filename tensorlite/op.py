@@ -213,6 +213,7 @@ class Op:
     view        y may share memory with the first input
     moves       numbers are moved and not computed with, as in every view
     several     y is a tuple of outputs; `g` is a tuple too
+    sums        y is a sum of so many numbers that it is float32 where these have two bytes
     expects     what the inputs must look like, for error messages
     rows        d<input>=row
 
@@ -230,6 +231,7 @@ class Op:
         view: bool = False,
         moves: bool = False,
         several: bool = False,
+        sums: bool = False,
         expects: str = "",
         **rows: Callable,
     ):
@@ -244,6 +246,7 @@ class Op:
         if defaults := [p.name for p in parameters if p.default is not p.empty]:
             raise TypeError(f"{name}: {', '.join(defaults)} has a default; give it to the function that users call")
         self.view, self.several, self.expects, self.reference = view, several, expects, reference
+        self.sums = sums
         self.moves = moves or view
         self.plain = Implementation(self, forward, d, rows, residual)
         # A rule takes residuals for constants, which they are not, so it cannot itself be differentiated.
@@ -313,7 +316,8 @@ class Op:
     ) -> tuple[Implementation, tuple]:
         """As `compute`, of numbers that are kept in two bytes: only the result is rounded to these."""
         implementation, (y, *residual) = self.compute([widened(x) for x in arrays], attributes)
-        y = tuple([_narrowed(x, half) for x in y]) if self.several else _narrowed(y, half)
+        if not self.sums:
+            y = tuple([_narrowed(x, half) for x in y]) if self.several else _narrowed(y, half)
         return implementation.wide, (y, *residual)
 
     def elsewhere(self, arrays: Sequence[Any]) -> Any:

@@ -11,10 +11,15 @@ from typing import Any
 
 import numpy as np
 
+from .capture import refuse
 from .device import device, on
 
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _WEYL = (0x9E3779B9, 0xBB67AE85)  # what is added to the two halves of the key after each round
+_DRAWN = (
+    "random numbers are drawn, of which each replay would draw the same, the counter being the program's",
+    "set dropout to 0, or draw before replay() into a Tensor that the block reads",
+)
 _LOW = np.uint64(0xFFFFFFFF)
 
 
@@ -40,6 +45,7 @@ class Philox:
 
     def bits(self, n: int, library: Any) -> Any:
         """n uint32 words, as uint64. They take as many counters as they need, four words of each."""
+        refuse(*_DRAWN)
         blocks = -(-n // 4)
         counter = library.arange(self.offset, self.offset + blocks, dtype=np.uint64)
         self.offset += blocks
@@ -86,6 +92,7 @@ class Philox:
 
     def draw_seed(self) -> int:
         """A number from [0, 2^62), computed on the CPU, so that nobody waits for the device."""
+        refuse(*_DRAWN)
         words = philox(np.array([self.offset], np.uint64), self.seed)
         self.offset += 1
         return int(words[0][0] << np.uint64(30) | words[1][0] >> np.uint64(2))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from .capture import refuse
 from .device import device, device_of, move, on
 from .dtype import get_default_dtype, is_floating, kind
 
@@ -357,6 +358,11 @@ def writable(array: Any) -> bool:
 
 def written(x: Tensor) -> Tensor:
     """Note that `x.array` was written in place."""
+    if x._requires_grad and x.node is None:
+        refuse(
+            "a parameter is written; an optimiser's step would keep the learning rate and the count of this one",
+            "let it step after replay()",
+        )
     if x.version is None:
         x.version = Version()
     x.version.count += 1

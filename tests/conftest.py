@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from cuda_on_host import Host
 from hypothesis import settings
 
 import tensorlite as tl
@@ -55,6 +56,12 @@ def _registry() -> Iterator[None]:
     tl.OPS.update(before)
     for name in set(SAMPLES) - sampled:
         del SAMPLES[name]
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Host:
+    """The CUDA sources, compiled for this machine as they are asked for."""
+    return Host(tmp_path_factory.mktemp("cuda_on_host"))
 
 
 @pytest.fixture

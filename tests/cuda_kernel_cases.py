@@ -155,8 +155,9 @@ def by_kernel(case: Case, inputs: list[Any], g: Any, where: str = "cpu") -> list
     plan = kernel.plan(tuple(i in case.wrt for i in range(len(arrays))))
     kept = [get(arrays, case.attributes, outputs) for get in plan.getters]
     gradients = plan.run(move(g, where), kept)
-    y = outputs[0].astype(g.dtype) if case.op == "linear" else outputs[0]  # of a product, which is not ours
-    results = [y, *[gradients[i] for i in case.wrt]]
+    results = [outputs[0], *[gradients[i] for i in case.wrt]]
+    if tl.OPS[case.op].sums:  # in float32, and so are the gradients until they are rounded to the inputs' dtype
+        results = [x.astype(g.dtype) for x in results]
     return [np.asarray(move(x, "cpu")) for x in results]
 
 

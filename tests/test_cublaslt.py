@@ -161,7 +161,7 @@ def test_product(case, on_cpu):
     np.testing.assert_allclose(module.product(a, b, bias), expected + bias, rtol=1e-4, atol=1e-5)
     y = numbers(*expected.shape).view(Lying)
     before = np.array(y)
-    assert module.product(a, b, out=y) is y
+    assert module.product(a, b, out=y, accumulate=True) is y
     np.testing.assert_allclose(y, expected + before, rtol=1e-4, atol=1e-5)
 
 
@@ -248,6 +248,25 @@ def test_a_batch_tf32_and_accumulation():
     assert read("MatmulDesc", plan.description, 0, ctypes.c_int) == cublaslt._COMPUTE_TF32 and plan.beta.value == 1
     assert [read("MatrixLayout", y, cublaslt._BATCH_COUNT, ctypes.c_int32) for y in plan.layouts] == [384] * 3
     assert [read("MatrixLayout", y, cublaslt._BATCH_STRIDE, ctypes.c_int64) for y in plan.layouts] == [65536] * 3
+
+
+def test_a_sum_of_products_in_float32():
+    """Factors in two bytes, and a float32 array which their product is added to."""
+    a, b, y = numbers(3, 5).astype(np.float16), numbers(5, 4).astype(np.float16), numbers(3, 4)
+    problem = describe(a, b, y, accumulate=True)
+    assert problem.wide and problem.accumulate and problem.dtype == "float16"
+    assert describe(a, b, y, bias=numbers(4)) is None and describe(a, b, y.astype(np.float64)) is None
+    before = y.copy()
+    assert module.product(a, b, out=y, accumulate=True) is y  # NumPy, as CuPy without the library, in two steps
+    np.testing.assert_allclose(y, before + a.astype(np.float32) @ b.astype(np.float32), rtol=1e-6)
+    module.product(a, b, out=y)
+    np.testing.assert_allclose(y, a.astype(np.float32) @ b.astype(np.float32), rtol=1e-6)
+
+
+@with_library
+def test_the_library_is_told_which_of_them_is_float32():
+    plan = Plan(problem_of(768, 50257, 4096, True, False, False, accumulate=True, wide=True))
+    assert [read("MatrixLayout", x, 0, ctypes.c_int) for x in plan.layouts] == [14, 14, 0] and plan.beta.value == 1
 
 
 @with_library

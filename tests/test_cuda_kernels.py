@@ -24,11 +24,6 @@ GPU = [pytest.mark.gpu, pytest.mark.skipif(not tl.cuda.is_available(), reason="n
 WHERE = [pytest.param("cpu", marks=HOST, id="host"), pytest.param("cuda", marks=GPU, id="gpu")]
 
 
-@pytest.fixture(scope="module")
-def built(tmp_path_factory) -> Host:
-    return Host(tmp_path_factory.mktemp("cuda_on_host"))
-
-
 @pytest.fixture
 def host(built, monkeypatch) -> Host:
     monkeypatch.setattr(module, "function", built.function)

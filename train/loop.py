@@ -24,6 +24,7 @@ from tensorlite import machine, nn
 from tensorlite.nn.utils import clip_grad_norm_
 from tensorlite.optim.lr_scheduler import LambdaLR, Schedule, warmup_constant, warmup_cosine, warmup_linear
 from train import checkpoint
+from train.graphed import Graphed
 from train.outliers import Outliers
 from train.precision import Precision
 from train.recipe import Recipe
@@ -97,6 +98,9 @@ class Loop:
             **self.precision.parts,
             **task.parts,
         }
+        self._gather: Callable[[Batch], tl.Tensor] = self._backward
+        if recipe.cuda_graph:
+            self._gather = Graphed(self._backward, list(self.model.parameters()), recipe.device)
         self.saver = Saver(run.path, self.model, task.write, recipe.keep)
         self.step = 0
         # A GPU is not waited for within a step: what it found is read when it is told, unless a step depends on it.
@@ -208,7 +212,7 @@ class Loop:
             start = time.perf_counter()
             batch = next(batches)
             self.begun[0].append(batch)
-            g.loss += self._number(self._backward(batch))
+            g.loss += self._number(self._gather(batch))
             g.tokens += (tokens := self.task.count(batch))
             self.tokens += tokens
             g.micro += 1

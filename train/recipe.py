@@ -61,12 +61,13 @@ class Recipe:
     precision: Literal["fp32", "tf32", "bf16", "fp16"] = option(
         "fp32", "numbers of the products; weights are float32 in each"
     )
+    cuda_graph: bool = option(False, "record a micro-batch's forward and backward once, and replay it: on a GPU")
 
     # What may differ when a run goes on: how long it trains and what it reports, not what it learns.
     MAY_CHANGE: ClassVar[frozenset[str]] = frozenset(
         {
             *("resume", "steps", "epochs", "eval_every", "log_every", "device"),
-            *("checkpoint_every", "keep", "keep_best", "measure_peak", "track"),
+            *("checkpoint_every", "keep", "keep_best", "measure_peak", "track", "cuda_graph"),
         }
     )
 
@@ -80,6 +81,10 @@ class Recipe:
         for name in ("beta1", "beta2"):
             if not 0 <= getattr(self, name) < 1:
                 raise UsageError(f"--{name} is at least 0 and below 1, not {getattr(self, name)}")
+        if self.cuda_graph and not self.device.startswith("cuda"):
+            raise UsageError(f"--cuda-graph is for a GPU, not for --device {self.device}")
+        if self.cuda_graph and self.precision == "fp16":
+            raise UsageError("--cuda-graph and --precision fp16: its scale changes, and a graph would not; use bf16")
         if self.steps is None and self.epochs is None:
             raise UsageError("how long shall it train? give --steps or --epochs")
 

@@ -30,6 +30,7 @@ PARTS = [
     Part("memory", f"{_RIGHT}:memory"),
     Part("out-of-memory", f"{_RIGHT}:out_of_memory"),
     Part("determinism", f"{_RIGHT}:determinism"),
+    Part("cuda-graph", f"{_RIGHT}:cuda_graph"),
     Part("parity", f"{_RIGHT}:parity", limit=1800),
     Part("products", f"{_SPEED}:products"),
     Part("attention", f"{_SPEED}:attention"),
@@ -38,7 +39,7 @@ PARTS = [
         Part(f"train-{precision}-{batch}-{engine}", f"{_SPEED}:train", {**case, "engine": engine}, 900)
         for case in CASES
         for precision, batch in [case.values()]
-        for engine in ("tensorlite", "torch", "torch.compile")
+        for engine in ("tensorlite", "tensorlite.graph", "torch", "torch.compile")
     ),
     Part("against-torch", f"{_SPEED}:against_torch", always=True),
 ]  # fmt: skip

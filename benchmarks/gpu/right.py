@@ -6,6 +6,7 @@ import gc
 import hashlib
 from collections.abc import Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import tensorlite as tl
 from benchmarks.gpu.parts import MissingError, Row
 from gpt.config import PRESETS
 from gpt.model import GPT
+from train.graphed import Graphed
 
 STEPS, BATCH, LENGTH = 20, 4, 256
 
@@ -92,18 +94,25 @@ def out_of_memory() -> Iterator[Row]:
     yield Row("a backward after the GPU was full", str(raised), wanted="True", ok=raised and x.grad is not None)
 
 
-def losses(model: GPT, device: str, precision: str, steps: int, seed: int = 0) -> list[float]:
-    """The loss of each step of training on random tokens, which a model can only get to know by heart."""
+def losses(model: GPT, device: str, precision: str, steps: int, seed: int = 0, graph: bool = False) -> list[float]:
+    """The loss of each step of training on random tokens, which a model can only get to know by heart. `graph`: forward
+    and backward are recorded as a CUDA graph and replayed."""
     model = model.to(device)
     optimizer = tl.optim.AdamW(model.parameter_groups(0.1), lr=3e-4, betas=(0.9, 0.95))
     ids = np.random.default_rng(seed).integers(0, 1000, (BATCH, LENGTH + 1))
     x, y = [tl.from_numpy(a.copy()).to(device) for a in (ids[:, :-1], ids[:, 1:])]
     casting: Any = tl.autocast(device, dtype=tl.bfloat16) if precision == "bf16" else nullcontext()
+
+    def backward(batch: Any) -> tl.Tensor:
+        with casting:
+            loss = model.loss(*batch)
+        loss.backward()
+        return loss.detach()
+
+    gather = Graphed(backward, list(model.parameters()), device) if graph else backward
     seen = []
     for _ in range(steps):
-        with casting:
-            loss = model.loss(x, y)
-        loss.backward()
+        loss = gather((x, y))
         tl.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
@@ -114,6 +123,27 @@ def losses(model: GPT, device: str, precision: str, steps: int, seed: int = 0) -
 def fresh() -> GPT:
     tl.manual_seed(0)
     return GPT(PRESETS["gpt2"])
+
+
+def cuda_graph() -> Iterator[Row]:
+    """Forward and backward replayed from a graph have the bits of those that are not; an error leaves all as it was."""
+    for precision in ("fp32", "bf16"):
+        found = []
+        for graph in (False, True):
+            tl.manual_seed(0)
+            model = GPT(replace(PRESETS["gpt2"], dropout=0.0))
+            found.append(losses(model, "cuda", precision, 8, graph=graph))
+        apart = max(abs(a - b) for a, b in zip(*found, strict=True))
+        yield Row(f"{precision}: largest difference of a step's loss", apart, wanted="0", ok=apart == 0)
+    x = tl.ones(4, device="cuda")
+    try:
+        with tl.cuda.graph(tl.cuda.CUDAGraph()):
+            x.sum().item()
+        said = "nothing was raised"
+    except RuntimeError as error:
+        said = str(error)
+    yield Row("item() within a graph", said, wanted="an error that names it", ok="a number is read" in said)
+    yield Row("a sum after it", x.sum().item(), wanted="4", ok=x.sum().item() == 4)
 
 
 def determinism() -> Iterator[Row]:

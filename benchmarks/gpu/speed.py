@@ -132,8 +132,9 @@ def _tokens(batch: int) -> tuple[np.ndarray, np.ndarray]:
     return ids[:, :-1].copy(), ids[:, 1:].copy()
 
 
-def tensorlite_step(batch: int, precision: str) -> tuple[Callable[[], Any], Callable[[], Any]]:
+def tensorlite_step(batch: int, precision: str, graph: bool) -> tuple[Callable[[], Any], Callable[[], Any]]:
     from gpt.model import GPT
+    from train.graphed import Graphed
 
     tl.manual_seed(0)
     model = GPT(_config()).to("cuda")
@@ -141,10 +142,16 @@ def tensorlite_step(batch: int, precision: str) -> tuple[Callable[[], Any], Call
     x, y = [tl.from_numpy(ids).to("cuda") for ids in _tokens(batch)]
     casting: Any = tl.autocast("cuda", dtype=tl.bfloat16) if precision == "bf16" else nullcontext()
 
-    def step() -> Any:
+    def backward(batch: Any) -> tl.Tensor:
         with casting:
-            loss = model.loss(x, y)
+            loss = model.loss(*batch)
         loss.backward()
+        return loss.detach()
+
+    gather = Graphed(backward, list(model.parameters()), "cuda") if graph else backward
+
+    def step() -> Any:
+        loss = gather((x, y))
         optimizer.step()
         optimizer.zero_grad()
         return loss
@@ -183,8 +190,8 @@ def train(engine: str, precision: str, batch: int) -> Iterator[Row]:
     half = precision == "bf16"
     top = peak(tl.bfloat16 if half else tl.float32)
     tl.cuda.empty_cache()
-    if engine == "tensorlite":
-        step, synchronize = tensorlite_step(batch, precision)
+    if engine.startswith("tensorlite"):
+        step, synchronize = tensorlite_step(batch, precision, graph=engine == "tensorlite.graph")
     else:
         step, synchronize = torch_step(batch, precision, compiled=engine == "torch.compile")
     for _ in range(WARM_UP):

@@ -112,6 +112,12 @@ def _log_of_sigmoid(x: Any) -> Any:
     return low - library.log1p(library.exp(low - library.maximum(x, 0)))
 
 
+def listed_by_autocast(name: str, input: Any) -> bool:
+    """Whether autocast says in which dtype a function computes."""
+    casting = mode.state.autocast
+    return casting is not None and casting.dtype(name, (input,)) is not None
+
+
 def in_float32(function: F) -> F:
     """The same function, which computes in float32 what it is given in two bytes a number: squares and sums soon pass
     65504, where float16 ends, and bfloat16 has three digits. Where autocast lists the function the result stays so."""
@@ -122,8 +128,7 @@ def in_float32(function: F) -> F:
     @wraps(function)
     def wide(input: Tensor, *args: Any, **options: Any) -> Tensor:
         half = isinstance(input, Tensor) and input.dtype in HALVES
-        casting = mode.state.autocast
-        listed = casting is not None and casting.dtype(function.__name__, (input,)) is not None
+        listed = listed_by_autocast(function.__name__, input)
         if not half and not listed:
             return function(input, *args, **options)
         widened = {name: single(x) for name, x in options.items()}

@@ -15,7 +15,7 @@ from ..dtype import HALVES, is_floating
 from ..mode import is_grad_enabled
 from ..op import Analytic, Op
 from ..tensor import Tensor, array_of
-from .activation import _along, _log_softmax, _logsumexp, in_float32, logsigmoid
+from .activation import _along, _log_softmax, _logsumexp, in_float32, listed_by_autocast, logsigmoid
 from .arithmetic import maximum, where
 from .elementwise import abs, exp, log
 from .matrix import linear
@@ -28,7 +28,7 @@ _cross_entropy = Op("cross_entropy",     lambda logits, target, weight: _cross_e
                                          residual=("logsumexp",), reference=reference.cross_entropy)
 _linear_cross_entropy = Op("linear_cross_entropy", lambda x, weight, target, share, *, slopes: _project_and_compare(x, weight, target, share, slopes),
                                          d=lambda g, dx, dweight: (_times(g, dx), _times(g, dweight), None, None),
-                                         residual=("dx", "dweight"), reference=reference.linear_cross_entropy)
+                                         residual=("dx", "dweight"), reference=reference.linear_cross_entropy, sums=True)
 # An element of the plain formula is infinite where a prediction is 0 or 1 and wrong; PyTorch stops it at 100, its slope at 1e12.
 _binary        = Analytic("binary_cross_entropy", lambda p, target: -target * _log(p) - (1 - target) * _log(1 - p),
                                          dp=lambda g, p, target: g * (p - target) / maximum(p * (1 - p), 1e-12),
@@ -224,24 +224,30 @@ def linear_cross_entropy(
     linear_weight  (V, C)
     target         (N,) class numbers
     The other arguments are those of `cross_entropy`. Where they are left alone, the gradients are computed along with the
-    loss, in the place of the logits, so that these are in memory once and for a part of the N positions only.
+    loss, in the place of the logits, so that these are in memory once and for a part of the N positions only. On a CPU
+    that is so of float32 and float64, on a GPU also of two bytes a number, where the loss is added up in float32.
     """
     ids = array_of(target)
     plain = linear_bias is None and weight is None and not label_smoothing and reduction in ("mean", "sum")
-    products_in_half = input.dtype in HALVES or mode.cast("linear", input)[0].dtype in HALVES  # the loss never is
-    fits = not products_in_half and input.ndim == 2 and ids.ndim == 1 and ids.dtype.kind in "iu" and len(ids) == len(input)
+    x, w = mode.cast("linear", input, linear_weight)
+    half = x.dtype in HALVES
+    fits = x.dtype == w.dtype and x.ndim == 2 and ids.ndim == 1 and ids.dtype.kind in "iu" and len(ids) == len(x)
     counted, library = ids != ignore_index, xp(ids)
-    if not plain or not fits or (library is np and not counted.any()):
+    if not plain or not fits or (library is np and (half or not counted.any())):
         logits = linear(input, linear_weight, linear_bias)
         options: dict[str, Any] = {"ignore_index": ignore_index, "reduction": reduction, "label_smoothing": label_smoothing}
         return cross_entropy(logits, target, weight, **options)
-    number = counted.sum() if reduction == "mean" else np.int64(1)
-    share = counted.astype(input.dtype) / library.maximum(number, 1).astype(input.dtype)
-    slopes = tuple([is_grad_enabled() and getattr(x, "requires_grad", False) for x in (input, linear_weight)])
-    loss = _linear_cross_entropy(input, linear_weight, library.where(counted, ids, 0), share, slopes=slopes)
-    if library is np or reduction == "sum":
-        return loss
-    return loss + library.where(number == 0, math.nan, 0.0).astype(input.dtype)  # the mean of nothing
+    share = counted.astype(x.dtype)
+    # On a CPU what remains for the backward, g, is 1, and nothing is left to multiply. Two bytes hold softmax(logits), but
+    # not its N-th part: on a GPU it is the sum that is divided, and the gradients are multiplied when g is known.
+    number = (counted.sum() if reduction == "mean" else np.int64(1)).astype(np.float32 if half else x.dtype)
+    if library is np:
+        share /= number
+    slopes = tuple([is_grad_enabled() and getattr(t, "requires_grad", False) for t in (x, w)])
+    loss = _linear_cross_entropy(x, w, library.where(counted, ids, 0), share, slopes=slopes)
+    if library is not np and reduction == "mean":
+        loss = loss / number  # of nothing: 0 / 0 is nan, as in PyTorch
+    return loss if listed_by_autocast("cross_entropy", input) else loss.to(input.dtype)
 
 
 @where_it_lies

@@ -1,5 +1,6 @@
 """Kernels run without a GPU: the CUDA sources compiled by the machine's C++ compiler (on_host.h says how), and put in
-the place of `module.function`. The Python that launches them runs as it is, on NumPy arrays."""
+the place of `module.function`. The Python that launches them runs as it is, on NumPy arrays, or on those of the
+stand-in for CuPy (tests/cupy_standin)."""
 
 import ctypes
 import shutil
@@ -52,6 +53,7 @@ class Host:
 
         def launch(grid: tuple[int, ...], block: tuple[int, ...], arguments: tuple[Any, ...], shared_mem: int) -> None:
             self.launched.add((name, dtype))
+            arguments = tuple([getattr(x, "_host", x) for x in arguments])  # of an array of the stand-in for CuPy
             arrays = {x.ctypes.data: x for x in arguments if _is_array(x)}
             results = []
             before = [x.copy() for x in self.behind]

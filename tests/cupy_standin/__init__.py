@@ -31,14 +31,15 @@ from .library import CuPy
 
 
 @contextmanager
-def installed(devices: int = 1, memory: int = 1 << 40) -> Iterator[ModuleType]:
-    """`import cupy` gives the stand-in meanwhile. `memory`: the bytes that each device has."""
+def installed(devices: int = 1, memory: int = 1 << 40, kernels: bool = False) -> Iterator[ModuleType]:
+    """`import cupy` gives the stand-in meanwhile. `memory`: the bytes that each device has. `kernels`: those in CUDA
+    are called, which somebody must run (tests/cuda_on_host); else they are put aside, and plain formulas remain."""
     before = {name: sys.modules[name] for name in [*sys.modules] if name.partition(".")[0] == "cupy"}
     for name in before:
         del sys.modules[name]
-    # It has no compiler: the kernels in CUDA, which tests/cuda_on_host runs, are put aside, and plain formulas remain.
     manys = [norm_of, scale, unscale, Adam.together]
-    kernels = {op: op.kernels.pop("cuda") for op in [*OPS.values(), *manys] if "cuda" in op.kernels}
+    taken = [] if kernels else [each for each in [*OPS.values(), *manys] if "cuda" in each.kernels]
+    aside = {each: each.kernels.pop("cuda") for each in taken}
     with gpu.machine(devices, memory):
         cupy = CuPy()
         sys.modules["cupy"] = cupy
@@ -49,5 +50,5 @@ def installed(devices: int = 1, memory: int = 1 << 40) -> Iterator[ModuleType]:
             for name in ("cupy", "cupy.cuda"):
                 sys.modules.pop(name, None)
             sys.modules.update(before)
-            for op, kernel in kernels.items():
+            for op, kernel in aside.items():
                 op.kernels["cuda"] = kernel

@@ -10,6 +10,7 @@ import numpy as np
 
 from . import gpu
 from .api import check_call, parts
+from .capture import recorded
 
 SCATTERED = [np.dtype(c) for c in "iIfdL"]  # what atomicAdd knows, without the half that it is slow and rough in
 REFUSED = (
@@ -20,19 +21,15 @@ REFUSED = (
 class ndarray:
     """cupy.ndarray"""
 
-    __slots__ = ("__weakref__", "_host", "_on", "base")
+    __slots__ = ("__weakref__", "_host", "_on", "base", "data")
     __hash__ = None  # type: ignore[assignment]
 
     def __init__(self, shape: Any, dtype: Any = float, memptr: Any = None, strides: Any = None, order: str = "C"):
         host = np.empty(shape, dtype, order)  # type: ignore[call-overload]
         if memptr is not None:
             raise NotImplementedError("the stand-in has no pointers")
-        gpu.allocate(host.nbytes)
+        self.data = gpu.allocate(host.nbytes)
         self._host, self._on, self.base = host, gpu.here.current, None
-
-    def __del__(self) -> None:
-        if getattr(self, "base", 0) is None and self._on < len(gpu.here.used):
-            gpu.here.used[self._on] = max(gpu.here.used[self._on] - gpu.blocks(self._host.nbytes), 0)
 
     # What it is -----------------------------------------------------------------------------------------
 
@@ -113,18 +110,20 @@ class ndarray:
 
     # Indices --------------------------------------------------------------------------------------------
 
+    @recorded
     def __getitem__(self, index: Any) -> Any:
         host = self._host[_index(self, index)]
         if not _names_one(index):
             return owned(host, self._on)
         return view(self, self._host[(*_tuple(index), ...)] if isinstance(host, np.generic) else host)
 
+    @recorded
     def __setitem__(self, index: Any, value: Any) -> None:
         if isinstance(value, np.ndarray):
             whole = index is Ellipsis or index == slice(None)
             if not whole or value.dtype != self.dtype or value.shape != self.shape:
                 raise TypeError("only a whole array can be set from NumPy's, of its shape and dtype; use set")
-            gpu.here.uploads.append(value.nbytes)
+            gpu.uploads(value.nbytes)
         elif not isinstance(value, ndarray) and not gpu.is_number(value):
             raise TypeError(f"Unsupported type {type(value)}")
         at = _index(self, index)
@@ -152,9 +151,10 @@ class ndarray:
             raise TypeError("set takes a NumPy array of the same shape and dtype")
         if not (self.flags.c_contiguous or self.flags.f_contiguous):
             raise RuntimeError("Cannot set to non-contiguous array")
-        gpu.here.uploads.append(arr.nbytes)
+        gpu.uploads(arr.nbytes)
         self._host[...] = arr
 
+    @recorded
     def fill(self, value: Any) -> None:
         if isinstance(value, ndarray):
             value = same_device(value)._host
@@ -162,6 +162,7 @@ class ndarray:
             raise TypeError(f"Unsupported type {type(value)}")
         self._host[...] = value
 
+    @recorded
     def astype(
         self, dtype: Any, order: str = "K", casting: Any = None, subok: Any = None, copy: bool = True
     ) -> ndarray:
@@ -171,6 +172,7 @@ class ndarray:
     def view(self, dtype: Any = None, type: Any = None) -> ndarray:
         return view(self, self._host.view() if dtype is None else self._host.view(dtype))
 
+    @recorded
     def copy(self, order: str = "C") -> ndarray:
         return owned(self._host.copy(order))  # type: ignore[arg-type] # on the current device, wherever it comes from
 
@@ -194,8 +196,9 @@ def owned(host: Any, device: int | None = None) -> ndarray:
     host = host if host.flags.writeable else host.copy()
     if device is not None and device != gpu.here.current:
         raise ValueError(f"the array is on device {device}, and the current one is {gpu.here.current}")
-    gpu.allocate(host.nbytes)
+    data = gpu.allocate(host.nbytes)
     out = ndarray.__new__(ndarray)
+    out.data = data
     out._host, out._on, out.base = host, gpu.here.current, None
     gpu.works(host.nbytes)
     return out
@@ -205,6 +208,7 @@ def view(of: ndarray, host: np.ndarray) -> ndarray:
     """An array that shares memory."""
     out = ndarray.__new__(ndarray)
     out._host, out._on, out.base = host, of._on, of if of.base is None else of.base
+    out.data = of.data  # of which it is a part; the real one says where it begins
     return out
 
 
@@ -232,7 +236,7 @@ def _index(of: ndarray, index: Any) -> Any:
     for i in _tuple(index):
         if isinstance(i, (list, np.ndarray)):
             i = np.asarray(i, dtype=None if len(i) else np.int32) if isinstance(i, list) else i
-            gpu.here.uploads.append(i.nbytes)
+            gpu.uploads(i.nbytes)
         elif isinstance(i, ndarray):
             i = same_device(i)._host
         elif isinstance(i, slice) and any(isinstance(n, ndarray) for n in (i.start, i.stop, i.step)):
@@ -267,6 +271,7 @@ def _dimensions(i: Any) -> int:
     return i.ndim if isinstance(i, np.ndarray) and i.dtype == bool else 1
 
 
+@recorded
 def scatter(a: ndarray, index: Any, value: Any, ufunc: np.ufunc) -> None:
     same_device(a)
     at = _index(a, index)

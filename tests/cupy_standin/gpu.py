@@ -10,26 +10,35 @@ from typing import Any
 
 import numpy as np
 
-
-class OutOfMemoryError(MemoryError):
-    pass
+from .capture import Graph
+from .pool import MemoryPointer, MemoryPool, OutOfMemoryError
 
 
 @dataclass
 class Machine:
-    """GPUs with `memory` bytes each. `synchronisations`: why the host waited, each time; `uploads`: bytes of each copy
-    of an array from the host."""
+    """GPUs with `memory` bytes each.
+
+    reserved          bytes that pools have taken from each device
+    mallocs           bytes of each segment that a pool asked the driver for
+    synchronisations  why the host waited, each time
+    uploads           bytes of each copy of an array from the host
+    """
 
     devices: int = 1
     memory: int = 1 << 40
     current: int = 0
-    used: list[int] = field(default_factory=list)
+    reserved: list[int] = field(default_factory=list)
+    mallocs: list[int] = field(default_factory=list)
+    addresses: int = 1 << 40  # where the next segment lies
+    capture: Any = None  # the graph that is being recorded
     synchronisations: list[str] = field(default_factory=list)
     uploads: list[int] = field(default_factory=list)
     clock: float = 0.0  # milliseconds: the time of all devices' work so far
 
     def __post_init__(self) -> None:
-        self.used = [0] * self.devices
+        self.reserved = [0] * self.devices
+        self.default_pool = MemoryPool()
+        self.allocators = [self.default_pool.malloc]  # the last one is asked
 
 
 here = Machine()
@@ -46,22 +55,37 @@ def machine(devices: int, memory: int) -> Iterator[Machine]:
         here = before
 
 
+def not_captured(why: str) -> None:
+    """Raise if a graph is being recorded, as CUDA does."""
+    if here.capture is not None:
+        raise RuntimeError(
+            f"cudaErrorStreamCaptureUnsupported: operation not permitted when stream is capturing ({why})"
+        )
+
+
 def waits(why: str) -> None:
+    not_captured(why)
     here.synchronisations.append(why)
 
 
-def allocate(nbytes: int) -> None:
-    """Take memory of the current device, in blocks of 512 bytes as CuPy's pool does."""
-    nbytes = blocks(nbytes)
-    if here.used[here.current] + nbytes > here.memory:
-        raise OutOfMemoryError(
-            f"Out of memory allocating {nbytes:,} bytes (allocated so far: {here.used[here.current]:,} bytes)."
-        )
-    here.used[here.current] += nbytes
+def uploads(nbytes: int) -> None:
+    not_captured("a copy from the host")
+    here.uploads.append(nbytes)
 
 
-def blocks(nbytes: int) -> int:
-    return -(-nbytes // 512) * 512
+def allocate(nbytes: int) -> MemoryPointer:
+    """Memory of the current device."""
+    return here.allocators[-1](nbytes)
+
+
+@contextmanager
+def using_allocator(allocator: Any = None) -> Iterator[None]:
+    """cupy.cuda.using_allocator"""
+    here.allocators.append(allocator)
+    try:
+        yield
+    finally:
+        here.allocators.pop()
 
 
 class Device:
@@ -87,9 +111,11 @@ class Device:
     def synchronize(self) -> None:
         waits("Device.synchronize")
 
+    attributes = property(lambda self: {"MaxSharedMemoryPerBlockOptin": 227 * 1024})
+
     @property
     def mem_info(self) -> tuple[int, int]:
-        return here.memory - here.used[self.id], here.memory
+        return here.memory - here.reserved[self.id], here.memory
 
     def __int__(self) -> int:
         return self.id
@@ -155,6 +181,19 @@ class Stream:
     def use(self) -> Stream:
         return self
 
+    def begin_capture(self, mode: int | None = None) -> None:
+        if self is Stream.null:
+            raise RuntimeError("cannot capture on the default (legacy) stream")
+        here.capture = Graph()
+
+    def end_capture(self) -> Graph:
+        graph, here.capture = here.capture, None
+        graph.end()
+        return graph
+
+    def is_capturing(self) -> bool:
+        return here.capture is not None
+
     def synchronize(self) -> None:
         waits("Stream.synchronize")
 
@@ -168,19 +207,6 @@ class Stream:
 
 
 Stream.null = Stream(null=True)
-
-
-class MemoryPool:
-    """cupy.cuda.MemoryPool of the current device: it gives memory back as soon as an array is gone."""
-
-    def used_bytes(self) -> int:
-        return here.used[here.current]
-
-    def total_bytes(self) -> int:
-        return here.used[here.current]
-
-    def free_all_blocks(self, stream: Any = None) -> None:
-        pass
 
 
 class PinnedMemoryPointer(bytearray):
@@ -207,6 +233,7 @@ OFFERED: dict[str, Any] = {
     "Stream": Stream,
     "alloc_pinned_memory": alloc_pinned_memory,
     "get_current_stream": lambda device_id=None: Stream.null,
+    "using_allocator": using_allocator,
     "get_device_id": lambda: here.current,
     "get_elapsed_time": get_elapsed_time,
     "is_available": lambda: here.devices > 0,

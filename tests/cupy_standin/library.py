@@ -11,12 +11,14 @@ import numpy as np
 from . import gpu, random
 from .api import check_call, loops, parts
 from .array import ndarray, owned, same_device, scatter, view
+from .capture import recorded
 
 UPLOADING = {"array", "asanyarray", "asarray", "ascontiguousarray", "asfortranarray"}
 WAITING = {"argwhere", "bincount", "extract", "flatnonzero", "nonzero", "repeat_array", "unique"}
 ON_THE_HOST = set("broadcast_shapes can_cast finfo iinfo isscalar ndim promote_types result_type shape size".split())
 
 
+@recorded
 def run(function: Callable, name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     """NumPy's function on the arrays' host memory, and its result as arrays of the device."""
     arrays: list[ndarray] = []
@@ -65,6 +67,7 @@ class UFunc:
         self.nin, self.nout = self.loops.inputs, self.loops.outputs
         self.function = getattr(np, name)
 
+    @recorded
     def __call__(self, *args: Any, out: Any = None, dtype: Any = None, casting: str = "same_kind") -> Any:
         if not self.nin <= len(args) <= self.nin + self.nout:
             raise TypeError(f"Wrong number of arguments for {self.name!r}")
@@ -148,20 +151,27 @@ class Function:
         return run(self.function, self.name, args, kwargs)
 
 
+@recorded
+def _copied(a: ndarray, dtype: Any, options: dict[str, Any]) -> ndarray:
+    return owned(np.array(same_device(a)._host, dtype, **options))
+
+
 def _upload(part: str, name: str, function: Callable) -> Callable:
     def make(a: Any, dtype: Any = None, **options: Any) -> ndarray:
         check_call(part, name, (a, dtype), options)
         options.pop("blocking", None)
         if isinstance(a, ndarray):
-            if name != "array" and dtype in (None, a.dtype):
+            lies = {"ascontiguousarray": a.flags.c_contiguous, "asfortranarray": a.flags.f_contiguous}.get(name, True)
+            if name != "array" and lies and dtype in (None, a.dtype):
                 return a  # also from another device
-            return owned(np.array(same_device(a)._host, dtype, **options))
+            order = {"ascontiguousarray": "C", "asfortranarray": "F"}.get(name, "K")
+            return _copied(a, dtype, {"order": order, **options})
         if any(isinstance(x, ndarray) for x in (a if isinstance(a, (list, tuple)) else ())):
             raise TypeError("the stand-in does not make arrays of lists of arrays; use stack")
         host = np.array(a, dtype)
         if host.dtype.kind not in "biufc" and host.dtype.char != "E":
             raise ValueError(f"Unsupported dtype {host.dtype}")
-        gpu.here.uploads.append(host.nbytes)
+        gpu.uploads(host.nbytes)
         return owned(host)
 
     return make
@@ -178,9 +188,11 @@ def _where(condition: Any, x: Any = None, y: Any = None) -> Any:
     return run(np.where, "where", (condition.astype(bool, copy=False), x, y), {})
 
 
+@recorded
 def _matmul(a: Any, b: Any, out: Any = None) -> ndarray:
     if not (isinstance(a, ndarray) and isinstance(b, ndarray)):
         raise TypeError(f"Unsupported type {type(b if isinstance(a, ndarray) else a)}")
+    gpu.not_captured("calling cuBLAS API during stream capture")
     if a.dtype.char == "E" and (a.ndim > 2 or b.ndim > 2):
         raise TypeError("batched products of bfloat16 are not supported")
     wide = np.float32 if a.dtype.itemsize == 2 and a.dtype.kind in "fV" else a.dtype
@@ -258,7 +270,7 @@ class CuPy(Part):
         self.cuda = Part("cupy.cuda", None, gpu.OFFERED)
         self.linalg = Part("cupy.linalg", np.linalg)
         self.random = Part("cupy.random", None, random.OFFERED)
-        self.get_default_memory_pool = gpu.MemoryPool
+        self.get_default_memory_pool = lambda: gpu.here.default_pool
         self.is_available = gpu.OFFERED["is_available"]
         self.machine = gpu.here
 

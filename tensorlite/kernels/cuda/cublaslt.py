@@ -41,7 +41,7 @@ class Operand(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """y (n, m) = a (n, k) b (k, m) [+ bias (m,)] [+ y], `batch` times."""
+    """y (n, m) = a (n, k) b (k, m) [+ bias (m,)] [+ y], `batch` times. `wide`: y is float32, of halves."""
 
     dtype: str
     n: int
@@ -54,6 +54,7 @@ class Problem(NamedTuple):
     bias: bool = False
     accumulate: bool = False
     tf32: bool = False
+    wide: bool = False
 
 
 class Heuristic(ctypes.Structure):
@@ -113,7 +114,7 @@ class Plan:
         self.layouts = [
             self._layout(kind, *((k, m) if problem.b.transposed else (m, k)), problem.b),
             self._layout(kind, *((n, k) if problem.a.transposed else (k, n)), problem.a),
-            self._layout(kind, m, n, problem.y),
+            self._layout(_R_32F if problem.wide else kind, m, n, problem.y),
         ]
 
     def _set(self, attribute: int, value: Any) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from ...device import xp
 from ...ops.loss import _cross_entropy, _linear_cross_entropy
 from .module import launch, supported
+from .product import product
 
 THREADS = 512
 LOGITS = (
@@ -43,34 +44,30 @@ def _dlogits(g: Any, logits: Any, target: Any, weight: Any, logsumexp: Any) -> A
 _cross_entropy.kernel("cuda", _forward, dlogits=_dlogits, residual=("logsumexp",))
 
 
-def _product(a: Any, b: Any) -> Any:
-    """a b in their dtype: NumPy, on which this can run too, makes float32 of some products of bfloat16."""
-    return (a @ b).astype(a.dtype, copy=False)
-
-
 def _project(x: Any, weight: Any, target: Any, share: Any, *, slopes: tuple[bool, bool]) -> Any:
-    """As kernels/cpu/loss.py: the head's product, the loss and both gradients, part by part of the positions."""
+    """As kernels/cpu/loss.py: the head's product, the loss and both gradients, part by part of the positions. The loss
+    and the gradient of the weight, which are sums over all of these, are float32."""
     if not supported(x, weight) or x.shape[1:] != weight.shape[1:]:
         return NotImplemented
     library, gradient = xp(x), np.int32(any(slopes))
     ids, share = _as(target, np.int64), _as(share, np.float32)
     parts = -(-len(x) * len(weight) * x.itemsize // LOGITS)
     size = -(-len(x) // parts)
+    buffer = library.empty((size, len(weight)), x.dtype)
     losses = library.empty(len(x), np.float32)
     dx = library.empty_like(x) if slopes[0] else None
-    dweight = None
+    dweight = library.empty(weight.shape, np.float32) if slopes[1] else None
     for first in range(0, len(x), size):
         part = slice(first, min(first + size, len(x)))
-        logits = _product(x[part], weight.T)  # (n, V)
+        logits = product(x[part], weight.T, out=buffer[: part.stop - first])  # (n, V)
         arrays = (logits, ids[part], share[part], losses[part])
         grid, classes = (len(logits),), np.int32(len(weight))
         launch("loss", "cross_entropy_in_place", logits, grid, (THREADS,), *arrays, classes, gradient)
         if dx is not None:
-            dx[part] = _product(logits, weight)
-        if slopes[1]:
-            added = _product(logits.T, x[part])  # (V, C)
-            dweight = added if dweight is None else library.add(dweight, added, out=dweight)
-    return losses.sum().astype(x.dtype), dx, dweight
+            product(logits, weight, out=dx[part])
+        if dweight is not None:
+            product(logits.T, x[part], out=dweight, accumulate=first > 0)  # (V, C)
+    return losses.sum(), dx, dweight
 
 
 _linear_cross_entropy.kernel("cuda", _project, d=_linear_cross_entropy.plain.joint, residual=("dx", "dweight"))

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 
 from ... import backends
+from ...capture import refuse
 from ...device import device_of, xp
+from ...dtype import widened
 from ...ops.matrix import _linear, _matmul
 from ...ops.matrix import rows as as_rows
 from .cublaslt import TYPES, WORKSPACE, Operand, Plan, Problem, choices, library, version
@@ -46,13 +48,16 @@ def describe(a: Any, b: Any, y: Any, bias: Any = None, accumulate: bool = False)
     """The product of two arrays, or None if it must be computed otherwise."""
     if a.dtype != b.dtype or a.dtype.name not in TYPES or (a.shape[:-2] != b.shape[:-2] and a.ndim > 2 < b.ndim):
         return None
+    wide = y.dtype != a.dtype
+    if wide and (y.dtype != np.float32 or bias is not None):
+        return None
     how = operand(a), operand(b), operand(y)
     if None in how or not y.size or not a.shape[-1]:
         return None
     batch = math.prod(y.shape[:-2])
     tf32 = a.dtype == np.float32 and backends.tf32()
     sizes = y.shape[-2], y.shape[-1], a.shape[-1]
-    return Problem(a.dtype.name, *sizes, *how, batch, bias is not None, accumulate, tf32)  # type: ignore[arg-type]
+    return Problem(a.dtype.name, *sizes, *how, batch, bias is not None, accumulate, tf32, wide)  # type: ignore[arg-type]
 
 
 @cache
@@ -65,18 +70,19 @@ def workspace(where: Any, device: int) -> Any:
     return where.empty(WORKSPACE, np.uint8)
 
 
-def product(a: Any, b: Any, bias: Any = None, out: Any = None) -> Any:
+def product(a: Any, b: Any, bias: Any = None, out: Any = None, accumulate: bool = False) -> Any:
     """(…, n, k) (…, k, m) [+ (m,)] -> (…, n, m) in the factors' dtype; NotImplemented where the library cannot.
 
-    out  an array which the product is added to, and which is returned
+    out         an array for the product, which is returned; it may be float32 where the factors have two bytes a number
+    accumulate  the product is added to what `out` holds
     """
-    if library() is None:
-        return _by_cupy(a, b, bias, out)
     where = xp(a)
+    if where is np or library() is None:
+        return _by_arrays(a, b, bias, out, accumulate)
     y = out
     if y is None:
         y = where.empty((*(a.shape if a.ndim >= b.ndim else b.shape)[:-2], a.shape[-2], b.shape[-1]), a.dtype)
-    problem = describe(a, b, y, bias, out is not None)
+    problem = describe(a, b, y, bias, accumulate)
     if problem is None:
         return NotImplemented
     device = device_of(a).index or 0
@@ -91,14 +97,21 @@ def product(a: Any, b: Any, bias: Any = None, out: Any = None) -> Any:
     return y
 
 
-def _by_cupy(a: Any, b: Any, bias: Any, out: Any) -> Any:
-    """CuPy multiplies two matrices of two bytes a number; of more it can but float32 and float64."""
-    if a.dtype != b.dtype or a.dtype.name not in TYPES or a.ndim != 2 or b.ndim != 2 or out is not None:
+def _by_arrays(a: Any, b: Any, bias: Any, out: Any, accumulate: bool) -> Any:
+    """CuPy multiplies two matrices of two bytes a number; of more it can but float32 and float64. NumPy would add up
+    in two bytes."""
+    if a.dtype != b.dtype or a.dtype.name not in TYPES or a.ndim != 2 or b.ndim != 2:
         return NotImplemented
-    y = a @ b
+    y = widened(a) @ widened(b) if xp(a) is np else a @ b
     if bias is not None:
         y += bias
-    return y
+    if out is None:
+        return y.astype(a.dtype, copy=False)
+    if accumulate:
+        out += y.astype(out.dtype, copy=False)
+    else:
+        out[...] = y.astype(out.dtype, copy=False)
+    return out
 
 
 def _fastest(
@@ -106,6 +119,7 @@ def _fastest(
 ) -> Any:
     """The algorithm known from an earlier run, or the one that takes the shortest now. Waits for the GPU."""
     _, device, _ = ends
+    refuse(f"the fastest algorithm for {solution.problem} is not known", "run the block some times before recording it")
     name = where.cuda.runtime.getDeviceProperties(device)["name"].decode()
     key = f"{name} {version()} {tuple(solution.problem)}"
     if (known := choices().get(key)) is not None:
