@@ -32,13 +32,13 @@ from .library import CuPy
 
 @contextmanager
 def installed(devices: int = 1, memory: int = 1 << 40, kernels: bool = False) -> Iterator[ModuleType]:
-    """`import cupy` gives the stand-in meanwhile. `memory`: the bytes that each device has. `kernels`: those in CUDA
+    """`import cupy` gives the stand-in meanwhile. `memory`: the bytes that each device has. `kernels`: those of ops
     are called, which somebody must run (tests/cuda_on_host); else they are put aside, and plain formulas remain."""
     before = {name: sys.modules[name] for name in [*sys.modules] if name.partition(".")[0] == "cupy"}
     for name in before:
         del sys.modules[name]
-    manys = [norm_of, scale, unscale, Adam.together]
-    taken = [] if kernels else [each for each in [*OPS.values(), *manys] if "cuda" in each.kernels]
+    manys = [norm_of, scale, unscale, Adam.together]  # take addresses, which the stand-in's arrays only pretend to have
+    taken = [each for each in [*manys, *([] if kernels else OPS.values())] if "cuda" in each.kernels]
     aside = {each: each.kernels.pop("cuda") for each in taken}
     with gpu.machine(devices, memory):
         cupy = CuPy()

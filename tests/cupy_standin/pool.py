@@ -100,7 +100,7 @@ class MemoryPointer:
         self.ptr = self.piece.address
 
     def __del__(self) -> None:
-        if hasattr(self, "piece"):
+        if hasattr(self, "piece") and insort is not None:  # None: the interpreter is about to end
             self.arena.give(self.piece)
 
 
