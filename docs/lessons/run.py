@@ -4,10 +4,10 @@
     python docs/lessons/run.py 4 12            these two
     python docs/lessons/run.py 4 --write       put what a lesson prints, and its pictures, into the text
 
-A lesson is Markdown. Its Python blocks are cells: they run in order, in one namespace, in the folder of the lessons,
-and, as in a notebook, a cell whose last line is an expression shows its value. A text block right below a cell is what
-the cell prints; `...` in it stands for anything, and spaces and line ends do not count. `jupytext --to notebook` makes
-a notebook of a lesson.
+A lesson is Markdown. Its Python blocks are cells: they run in order, in one namespace, with --write in the folder of
+the lessons and else in an empty one, and, as in a notebook, a cell whose last line is an expression shows its value. A
+text block right below a cell is what the cell prints; `...` in it stands for anything, and spaces and line ends do not
+count. `jupytext --to notebook` makes a notebook of a lesson.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import linecache
 import os
 import re
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -128,17 +129,26 @@ def main(arguments: list[str] | None = None) -> int:
         chosen = lessons(options.number)
     except ValueError as error:
         parser.error(str(error))
-    os.chdir(FOLDER)
+    with tempfile.TemporaryDirectory() as scratch:  # for pictures that nobody asked to keep
+        (Path(scratch) / "pictures").mkdir()
+        os.chdir(FOLDER if options.write else scratch)
+        try:
+            return _run_all(chosen, options.write)
+        finally:
+            os.chdir(FOLDER)
+
+
+def _run_all(chosen: list[Path], write: bool) -> int:
     failed = 0
     for path in chosen:
         start, results = time.perf_counter(), []
         for cell, printed in run(path):
             results.append((cell, printed))
             said = differs(cell, printed)
-            if said and not options.write:
+            if said and not write:
                 failed += 1
                 print(f"{path.name}:{cell.line} printed something else\n{said}", file=sys.stderr)
-        if options.write:
+        if write:
             text = path.read_text(encoding="utf-8")
             path.write_text(renewed(text, results), encoding="utf-8")
         print(f"{path.name:<36} {len(results):>3} cells  {time.perf_counter() - start:6.1f} s")
