@@ -25,7 +25,7 @@ def set_float32_matmul_precision(precision: str) -> None:
         return
     os.environ["CUPY_TF32"] = str(int(tf32()))  # CuPy reads it at its first product
     cupy = sys.modules.get("cupy")
-    if cupy is not None and cupy.cuda.is_available():
+    if cupy is not None and cupy.cuda.is_available() and hasattr(cupy, "_core"):
         cupy._core.set_compute_type("float32", _COMPUTE_TYPE_TF32 if tf32() else _COMPUTE_TYPE_DEFAULT)
 
 

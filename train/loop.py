@@ -98,9 +98,9 @@ class Loop:
             **self.precision.parts,
             **task.parts,
         }
-        self._gather: Callable[[Batch], tl.Tensor] = self._backward
+        self._graphed: Graphed | None = None
         if recipe.cuda_graph:
-            self._gather = Graphed(self._backward, list(self.model.parameters()), recipe.device)
+            self._graphed = Graphed(self._backward, list(self.model.parameters()), recipe.device)
         self.saver = Saver(run.path, self.model, task.write, recipe.keep)
         self.step = 0
         # A GPU is not waited for within a step: what it found is read when it is told, unless a step depends on it.
@@ -212,7 +212,7 @@ class Loop:
             start = time.perf_counter()
             batch = next(batches)
             self.begun[0].append(batch)
-            g.loss += self._number(self._gather(batch))
+            g.loss += self._number((self._graphed or self._backward)(batch))
             g.tokens += (tokens := self.task.count(batch))
             self.tokens += tokens
             g.micro += 1

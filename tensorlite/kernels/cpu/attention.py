@@ -104,11 +104,11 @@ def exponentials(p: Any, seen: int, top: Any, kept: Any, sums: Any, weighted: An
     if top is not None:
         before = top.copy()
         np.maximum(top, p.max(axis=-1, keepdims=True), out=top)
-        before -= top
-        factor = np.exp(before, out=before)
-        sums *= factor
-        weighted *= factor
         p -= top
+        if sums.any():  # else nothing has been written there yet
+            factor = np.exp(before - top)
+            sums *= factor
+            weighted *= factor
     np.exp(p, out=p)
     sums += p @ _ones(p.shape[-1], p.dtype)
     if kept is not None:
