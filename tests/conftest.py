@@ -18,6 +18,9 @@ from tensorlite.check.samples import SAMPLES
 settings.register_profile("tensorlite", deadline=None)  # a busy machine is no failure
 settings.load_profile("tensorlite")
 
+# Programs that tests start leave Numba alone, which takes them a second to get ready. This process keeps its level.
+os.environ.setdefault("TENSORLITE_LEVEL", "kernel")
+
 DATA = Path(os.environ.get("TENSORLITE_DATA") or Path(__file__).parents[2] / "shared" / "data")
 
 

@@ -115,8 +115,7 @@ def steps(folder):
     return [m["step"] for m in read_metrics(folder / "metrics.jsonl")]
 
 
-def test_a_failure_is_recorded_the_others_follow_and_nothing_is_done_twice(search, text, monkeypatch):
-    monkeypatch.setenv("TENSORLITE_LEVEL", "kernel")  # the runs start in half the time
+def test_a_failure_is_recorded_the_others_follow_and_nothing_is_done_twice(search, text):
     folder, printed = search("val_fraction=0.1,0.999")
     good, bad = folder / "val_fraction=0.1", folder / "val_fraction=0.999"
     assert steps(good) == list(range(7)) and not bad.exists()
@@ -145,7 +144,6 @@ def test_a_failure_is_recorded_the_others_follow_and_nothing_is_done_twice(searc
 
 
 def test_ctrl_c_saves_the_run_and_the_sweep_goes_on_where_it_was(search, tmp_path, monkeypatch):
-    monkeypatch.setenv("TENSORLITE_LEVEL", "kernel")
     monkeypatch.setattr("train.trials.search_picture", lambda *what: None)  # which takes a second, and is tested above
     run = tmp_path / "sweep" / "lr=0.01"
     slow = ("--steps", "400", "--checkpoint-every", "50", "--eval-every", "200")
